@@ -1,0 +1,149 @@
+"""A tokenizer made in code: one token for every printable ASCII character, and the tags of a dialogue with tools.
+
+    <U>37*45+58-9=<A><T>37*45</T><E><R>665</R><A><T>665+58</T><E><R>723</R><A>...
+
+It is an ordinary fast tokenizer, so it saves, loads, and runs in TRL and vLLM unchanged. Nothing merges, so a text has
+one encoding and ids can be appended to ids without drift.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TAGS = ["<P>", "<U>", "<A>", "<E>", "<T>", "</T>", "<R>", "</R>"]
+CHARACTERS = "\n" + "".join(chr(code) for code in range(32, 127))
+VOCABULARY = (
+    128  # rounded up with spare tags <0>, <1>, ..., so that a new tag does not change the models' shapes
+)
+
+# Each message renders to a text of its own, whatever comes before or after it: earlier turns are never rewritten.
+# A call of a tool with `expression` as its only argument is the bare expression; any other call is JSON.
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+{%- if message.role == 'user' or message.role == 'system' -%}
+<U>{{ message.content or '' }}
+{%- elif message.role == 'assistant' -%}
+<A>{% generation %}{{ message.content or '' }}
+{%- for call in message.tool_calls or [] -%}
+{%- set function = call.function or call -%}
+{%- if function.name == 'calculate' and function.arguments is mapping and function.arguments.expression is string \
+and function.arguments | length == 1 -%}
+<T>{{ function.arguments.expression }}</T>
+{%- else -%}
+<T>{{ {'name': function.name, 'arguments': function.arguments} | tojson }}</T>
+{%- endif -%}
+{%- endfor -%}
+<E>{% endgeneration %}
+{%- elif message.role == 'tool' -%}
+<R>{{ message.content or '' }}</R>
+{%- else -%}
+{{ raise_exception('unknown role ' ~ message.role ~ '; there are system, user, assistant and tool') }}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}<A>{%- endif -%}
+"""
+
+
+def make_tokenizer() -> PreTrainedTokenizerBase:
+    """The tokenizer of the tiny models: 128 ids, 0 is padding `<P>`, 3 ends a turn `<E>`."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    spare = [f"<{n}>" for n in range(VOCABULARY - len(TAGS) - len(CHARACTERS))]
+    tokens = [*TAGS, *CHARACTERS, *spare]
+    backend = Tokenizer(WordLevel({token: number for number, token in enumerate(tokens)}))  # type: ignore[call-arg]
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")  # type: ignore[assignment]
+    backend.decoder = decoders.Fuse()  # type: ignore[assignment]
+    backend.add_special_tokens([AddedToken(tag, special=True, normalized=False) for tag in [*TAGS, *spare]])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="<P>",
+        eos_token="<E>",
+        clean_up_tokenization_spaces=False,
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=10**9,  # the model knows its own limit
+    )
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Ids of a text, nothing added. The tags in it become their tokens.
+
+    Raises:
+        ValueError: the tokenizer has no token for a character of the text; names it and where it is.
+    """
+    try:
+        return tokenizer.encode(text, add_special_tokens=False)
+    except (
+        Exception
+    ) as error:  # the library raises a bare Exception, whose message does not say which character
+        known = tokenizer.get_vocab()
+        for place, character in enumerate(text):
+            if character not in known:
+                raise ValueError(
+                    f"character {character!r} (U+{ord(character):04X}) at position {place} has no token; this tokenizer "
+                    "knows printable ASCII and the newline"
+                ) from error
+        raise
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """The text of some ids, tags included."""
+    return tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Ids of a user's message up to where the assistant speaks: `<U>text<A>` in our own tokenizer.
+
+    Raises:
+        ValueError: the tokenizer has no chat template, or no token for a character.
+    """
+    return encode(tokenizer, _render(tokenizer, [{"role": "user", "content": text}], generate=True))
+
+
+def reply_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Ids to append after an assistant turn and its end token: a tool's reply and what makes the assistant speak again.
+
+    `<R>text</R><A>` in our own tokenizer. Some templates print a newline after the end token; it is part of the reply.
+    """
+    before, after = _reply_frame(tokenizer)
+    return encode(tokenizer, before + text + after)
+
+
+_MARK = "\x07"
+
+
+@cache
+def _reply_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """What the chat template prints between the end token of a turn and a tool's text, and after that text."""
+    messages = [
+        {"role": "user", "content": ""},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {}}}],
+        },
+        {"role": "tool", "name": "f", "content": _MARK},
+    ]
+    before, after = _render(tokenizer, messages, generate=True).rsplit(_MARK, 1)
+    end = str(tokenizer.eos_token)
+    turn = _render(tokenizer, messages[:2], generate=False)
+    place = turn.rfind(end)
+    if place < 0 or not before.startswith(turn):
+        raise ValueError(
+            "this chat template rewrites earlier turns, or does not end them with the end token; it cannot be used"
+        )
+    return before[place + len(end) :], after
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict], generate: bool) -> str:
+    if not tokenizer.chat_template:
+        raise ValueError(
+            "the tokenizer has no chat template; give it one (tokenizer.chat_template) or use an instruct model"
+        )
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generate))
