@@ -9,7 +9,7 @@ pickled, and is called with the slot's arguments. A name or a value that makes n
 
 The slots, in the order in which one update uses them. Shapes: B episodes, T tokens, U turns.
 
-    prompts      (history, n, rng) -> n problem numbers                        what to ask next
+    prompts      (history, n, rng) -> n problem numbers                        what to ask next; history: see prompts.py
     rollout      (batch, rewards[B,U]) -> keep[B] bool                         which rollouts to keep; the rest is drawn again
     mix          (batch, others) -> Batch                                      demonstrations and replay among the rollouts
     reward       (batch) -> [B,U]                                              a term; a recipe adds up its terms
@@ -19,7 +19,7 @@ The slots, in the order in which one update uses them. Shapes: B episodes, T tok
     ratio        (logp[B,T], logp_old[B,T], unit[B,T], mask[B,T]) -> [B,T]     new policy over old
     surrogate    (ratio[B,T], advantage[B,T], logp[B,T]) -> [B,T]              the objective of each token, to be maximised
     regulariser  (terms) -> [B,T]                                              a penalty on each token; a recipe adds up its terms
-    aggregate    (objective[B,T], weight[B,T], mask[B,T]) -> scalar            how token objectives are averaged
+    aggregate    (weight[B,T], mask[B,T]) -> coefficient[B,T]                  the share of each token's objective in the sum
     schedule     () -> none                                                    how often a batch of rollouts is used
 """
 
@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,8 +53,8 @@ def whole(low: int) -> Check:
     return (lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= low, f"a whole number of at least {low}")
 
 
-def one_of(*choices: str) -> Check:
-    return (lambda v: v in choices, "one of " + ", ".join(repr(choice) for choice in choices))
+def one_of(*choices: str | int) -> Check:
+    return (lambda v: v in choices and not isinstance(v, bool), "one of " + ", ".join(repr(choice) for choice in choices))
 
 
 def optional(check: Check) -> Check:
@@ -75,19 +75,32 @@ class Part:
     def __getitem__(self, setting: str) -> Any:
         return dict(self.settings)[setting]
 
+    def get(self, setting: str, default: Any = None) -> Any:
+        return dict(self.settings).get(setting, default)
+
     @property
     def name(self) -> str:
         return self.make.__name__
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What has to be computed for this part: any of "entropy", "values", "reference"."""
+        return self.make.needs  # type: ignore[attr-defined]
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in self.settings)})"
 
 
-def part(slot: str, **checks: Check) -> Callable[[Callable[..., Any]], Callable[..., Part]]:
+NEEDS = frozenset({"entropy", "values", "reference"})
+
+
+def part(slot: str, /, *, needs: Collection[str] = (), **checks: Check) -> Callable[[Callable[..., Any]], Callable[..., Part]]:
     """Make a pure function a choice for `slot`: see the top of this module.
 
     Args:
         slot: one of `SLOTS`.
+        needs: what has to be computed before the part can be used: any of "entropy", "values" (a value head), "reference"
+            (log-probabilities under a reference policy).
         checks: for each keyword-only parameter of the function, what values it takes.
     Raises:
         TypeError: when a part is made with a setting that it does not have.
@@ -95,6 +108,8 @@ def part(slot: str, **checks: Check) -> Callable[[Callable[..., Any]], Callable[
     """
     if slot not in SLOTS:
         raise ValueError(f"{slot!r} is not a slot; the slots are {', '.join(SLOTS)}")
+    if not NEEDS.issuperset(needs):
+        raise ValueError(f"a part can need {sorted(NEEDS)}, not {sorted(set(needs) - NEEDS)}")
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Part]:
         parameters = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
@@ -121,6 +136,7 @@ def part(slot: str, **checks: Check) -> Callable[[Callable[..., Any]], Callable[
         make.function = function  # type: ignore[attr-defined]
         make.__signature__ = signature  # type: ignore[attr-defined]
         make.slot = slot  # type: ignore[attr-defined]
+        make.needs = frozenset(needs)  # type: ignore[attr-defined]
         return make
 
     return decorate

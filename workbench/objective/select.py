@@ -1,0 +1,41 @@
+"""Which tokens are trained on, and how much: weight [B,T].
+
+An episode whose weights are all 0 is dropped: averages are taken as if it were not there. A token with weight 0 in an
+episode that is kept still counts in the denominators.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from workbench.batch import Batch, Stop
+from workbench.objective.part import fraction, part
+
+
+@part("select")
+def all_tokens(batch: Batch, advantage: Tensor, entropy: Tensor | None) -> Tensor:
+    """Every sampled token, equally."""
+    return batch.mask.to(advantage.dtype)
+
+
+@part("select")
+def drop_truncated(batch: Batch, advantage: Tensor, entropy: Tensor | None) -> Tensor:
+    """Without the episodes that were cut off by a limit on their tokens (overlong filtering, arXiv 2503.14476)."""
+    finished = (batch.stop != Stop.LENGTH) & (batch.stop != Stop.CONTEXT)
+    return (batch.mask & finished[:, None]).to(advantage.dtype)
+
+
+@part("select")
+def drop_dead(batch: Batch, advantage: Tensor, entropy: Tensor | None) -> Tensor:
+    """Without the episodes whose advantage is 0 throughout, so that they do not dilute the average of the others."""
+    return (batch.mask & (advantage != 0).any(1, keepdim=True)).to(advantage.dtype)
+
+
+@part("select", needs=("entropy",), share=fraction)
+def high_entropy(batch: Batch, advantage: Tensor, entropy: Tensor | None, *, share: float = 0.2) -> Tensor:
+    """The `share` of the batch's sampled tokens at which the policy was least certain."""
+    if entropy is None:
+        raise ValueError("high_entropy() needs entropy [B,T]: give prepare(entropy=...) that of the policy")
+    threshold = torch.quantile(entropy[batch.mask].double(), 1 - share)
+    return (batch.mask & (entropy.double() >= threshold)).to(advantage.dtype)
