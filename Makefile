@@ -21,7 +21,7 @@ help:
 	@echo "make lab        install, then open the notebooks in JupyterLab"
 	@echo "make test       install, then run every check and test"
 	@echo "make doctor     what this machine has, and what is missing"
-	@echo "make notebooks  generate notebooks/*.ipynb from notebooks/masters/*.py"
+	@echo "make notebooks  generate notebooks/*.ipynb from their masters, and the table of methods"
 	@echo "make vllm       add vLLM's build for CPUs"
 	@echo "make lock       remake requirements.lock from an environment with every extra"
 	@echo "make clean      remove the environment and what tools left behind"
@@ -40,6 +40,7 @@ doctor: $(VENV)/.lab
 
 notebooks: $(VENV)/.lab
 	$(BIN)/workbench course build
+	$(BIN)/workbench recipes --update README.md
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, this is {sys.version}; try: make PYTHON=python3.12")'
