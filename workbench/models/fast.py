@@ -18,11 +18,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from workbench.batch import Batch
 from workbench.models.evaluation import Evaluation
@@ -61,7 +62,7 @@ class Weights:
         return self.heads // self.kv_heads
 
 
-def supports(model: nn.Module) -> bool:
+def supports(model: Any) -> bool:
     """Whether this file computes exactly what `model` does: a plain float32 Qwen3 on the CPU with nothing attached to it
     (no adapter, quantisation, hook, sliding window, dropout or bias)."""
     config = getattr(model, "config", None)
@@ -93,7 +94,7 @@ def _pairs_together(weight: Tensor, heads: int) -> Tensor:
     return weight.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
 
 
-def fold(model: nn.Module) -> Weights:
+def fold(model: Any) -> Weights:
     """The model's parameters as the few matrices that the forward pass needs; differentiable."""
     config = model.config
     heads, kv_heads, head_dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
@@ -108,7 +109,9 @@ def fold(model: nn.Module) -> Weights:
                 qkv=(torch.cat([q, k, a.v_proj.weight]) * layer.input_layernorm.weight).T,
                 scale=torch.cat([q_scale.expand(heads, -1), k_scale.expand(kv_heads, -1)]),
                 out=a.o_proj.weight.T,
-                gate_up=(torch.cat([m.gate_proj.weight, m.up_proj.weight]) * layer.post_attention_layernorm.weight).T,
+                gate_up=(
+                    torch.cat([m.gate_proj.weight, m.up_proj.weight]) * layer.post_attention_layernorm.weight
+                ).T,
                 down=m.down_proj.weight.T,
             )
         )
@@ -125,6 +128,35 @@ def fold(model: nn.Module) -> Weights:
     )
 
 
+def snapshot(model: Any, dtype: torch.dtype = torch.float32) -> Weights:
+    """A folded copy that does not change when the model is trained; matrices in `dtype`."""
+    with torch.inference_mode():
+        w = fold(model)
+        for layer in w.layers:
+            layer.qkv, layer.out, layer.gate_up, layer.down = (
+                m.to(dtype).contiguous()
+                if m.dtype != dtype
+                else m.clone(memory_format=torch.contiguous_format)
+                for m in (layer.qkv, layer.out, layer.gate_up, layer.down)
+            )
+        w.embedding, w.norm = w.embedding.clone(), w.norm.clone()
+        w.head = w.head.clone(memory_format=torch.contiguous_format)
+    return w
+
+
+def product(a: Tensor, matrix: Tensor, onto: Tensor | None = None) -> Tensor:
+    """a [N,I] @ matrix [I,O] (+ onto [N,O]), float32 outside whatever the matrix's type is."""
+    if matrix.dtype != a.dtype:
+        a = (a.to(matrix.dtype) @ matrix).to(a.dtype)
+        return a if onto is None else onto + a
+    return a @ matrix if onto is None else torch.addmm(onto, a, matrix)
+
+
+def logits(x: Tensor, w: Weights) -> Tensor:
+    """[N,V] from the last layer's output [N,E]."""
+    return (normed(x, w.eps) * w.norm) @ w.head
+
+
 def normed(x: Tensor, eps: float) -> Tensor:
     """x over its root mean square; the norm's weight is in the matrix that follows."""
     return F.rms_norm(x, x.shape[-1:], None, eps)
@@ -138,12 +170,12 @@ def block(x: Tensor, layer: Layer, w: Weights, turn: Tensor, attend: Attend) -> 
         attend: (q [N,H,D], k [N,K,D], v [N,K,D]) -> [N,HD], the only place where tokens see each other.
     """
     n, d = len(x), w.head_dim
-    qk, v = (normed(x, w.eps) @ layer.qkv).split([(w.heads + w.kv_heads) * d, w.kv_heads * d], 1)
+    qk, v = product(normed(x, w.eps), layer.qkv).split([(w.heads + w.kv_heads) * d, w.kv_heads * d], 1)
     qk = normed(qk.view(n, -1, d), w.eps) * layer.scale
     qk = torch.view_as_real(torch.view_as_complex(qk.view(n, -1, d // 2, 2)) * turn).view(n, -1, d)
-    x = torch.addmm(x, attend(qk[:, : w.heads], qk[:, w.heads :], v.view(n, -1, d)), layer.out)
-    gate, up = (normed(x, w.eps) @ layer.gate_up).chunk(2, 1)
-    return torch.addmm(x, F.silu(gate) * up, layer.down)
+    x = product(attend(qk[:, : w.heads], qk[:, w.heads :], v.view(n, -1, d)), layer.out, x)
+    gate, up = product(normed(x, w.eps), layer.gate_up).chunk(2, 1)
+    return product(F.silu(gate) * up, layer.down, x)
 
 
 # ---- training: the whole batch at once, with gradients --------------------------------------------------------------
@@ -196,12 +228,13 @@ def pack(batch: Batch) -> Packing:
     own_seen = torch.ones(c, c, dtype=torch.bool).tril().expand(len(seen), -1, -1)
     return Packing(
         to(ids), to(position), to(prompts), to(rows), to(prompt_of), to(before),
-        prompt_mask=_additive(torch.ones(1, s, s, dtype=torch.bool).tril()),
-        row_mask=_additive(torch.cat([prompt_seen, own_seen], 2)),
+        prompt_mask=additive_mask(torch.ones(1, s, s, dtype=torch.bool).tril()),
+        row_mask=additive_mask(torch.cat([prompt_seen, own_seen], 2)),
     )  # fmt: skip
 
 
-def _additive(allowed: Tensor) -> Tensor:
+def additive_mask(allowed: Tensor) -> Tensor:
+    """0 where `allowed`, -inf elsewhere: what is added to attention scores."""
     return torch.zeros(allowed.shape).masked_fill_(~allowed, -torch.inf)
 
 
@@ -220,14 +253,14 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return torch.bmm(torch.softmax(scores, -1), v.reshape(b * kv, -1, d)).view(b, kv, r, c, d)
 
 
-def evaluate(model: nn.Module, batch: Batch, temperature: float = 1.0) -> Evaluation:
+def evaluate(model: Any, batch: Batch, temperature: float = 1.0) -> Evaluation:
     """What `model` says of a batch: equal to its own forward pass to rounding, gradients included.
 
     Hidden states are given up to the last sampled token of a row and are 0 after it.
     """
     w, p = fold(model), pack(batch)
     h, kv, r, d = w.heads, w.kv_heads, w.group, w.head_dim
-    rows, (prompts, s), c = len(batch), p.prompts.shape, p.rows.shape[1]
+    prompts, s = p.prompts.shape
     # places as head-wise rows: queries [N*H,D] and keys [N*K,D] are gathered straight into the shape of `attention`
     head, kv_head = torch.arange(h).view(kv, r, 1), torch.arange(kv).view(kv, 1)
     prompt_q, row_q = p.prompts[:, None, None] * h + head, p.rows[:, None, None] * h + head
@@ -251,8 +284,7 @@ def evaluate(model: nn.Module, batch: Batch, temperature: float = 1.0) -> Evalua
     state = normed(x, w.eps) * w.norm
 
     sampled = batch.mask.nonzero(as_tuple=True)
-    logits = state.index_select(0, p.state[sampled]) @ w.head
-    logp = torch.log_softmax(logits / temperature, 1)
+    logp = torch.log_softmax(state.index_select(0, p.state[sampled]) @ w.head / temperature, 1)
     entropy = -(logp.exp() * logp).sum(1)
     chosen = logp.gather(1, batch.tokens[sampled][:, None])[:, 0]
     zeros = torch.zeros(batch.tokens.shape)

@@ -1,0 +1,11 @@
+"""Engines that turn prompt ids into sampled ids, and the driver that plays a task with one."""
+
+from __future__ import annotations
+
+from workbench.sample.engine import Completion, Engine, Session
+from workbench.sample.local import LocalEngine
+from workbench.sample.rollout import encode_demonstration, rollout, transcript
+
+__all__ = [
+    "Completion", "Engine", "LocalEngine", "Session", "encode_demonstration", "rollout", "transcript",
+]  # fmt: skip
