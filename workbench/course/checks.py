@@ -202,8 +202,13 @@ def _compare(
     shapes = _shape(mine), _shape(right)
     if shapes[0] != shapes[1]:
         return "wrong", f"for {call(case)} you return {shapes[0]}, wanted is {shapes[1]}"
-    numbers = _array(mine)
-    if numbers is not None and not np.all(np.isfinite(numbers)) and np.all(np.isfinite(_array(right))):
+    numbers, truth = _array(mine), _array(right)
+    if (
+        numbers is not None
+        and truth is not None
+        and np.isfinite(truth).all()
+        and not np.isfinite(numbers).all()
+    ):
         return (
             "wrong",
             f"for {call(case)} your answer has values that are not finite (nan or inf): a division by zero?",

@@ -1,0 +1,21 @@
+"""Figures that say what they show: alt text, live panels, learning curves, family trees, tokens. Plain numbers in."""
+
+from workbench.plots.curves import describe_curves, learning_curves
+from workbench.plots.figure import COLORS, DASHES, MARKERS, show, style
+from workbench.plots.live import LivePanel
+from workbench.plots.tree import describe_tree, family_tree
+from workbench.plots.viewer import tokens
+
+__all__ = [
+    "COLORS",
+    "DASHES",
+    "MARKERS",
+    "LivePanel",
+    "describe_curves",
+    "describe_tree",
+    "family_tree",
+    "learning_curves",
+    "show",
+    "style",
+    "tokens",
+]
