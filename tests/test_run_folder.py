@@ -47,7 +47,7 @@ def test_what_was_saved_comes_back(finished):
         latest = folder.latest
         assert latest.step == 5 and latest.state == {"history": [5]}
         assert torch.equal(latest.tensors["policy"]["weight"], torch.full((4,), 5.0))
-        assert torch.equal(folder.start().tensors["policy"]["weight"], torch.zeros(4))
+        assert torch.equal(folder.read(0).tensors["policy"]["weight"], torch.zeros(4))
     assert [row["loss"] for row in read_rows(finished / "metrics.jsonl")] == [step / 7 for step in range(1, 6)]
     assert [(r["step"], r["row"]) for r in read_rows(finished / "rollouts.jsonl")] == [
         (step, row) for step in range(1, 6) for row in range(2)
@@ -70,7 +70,7 @@ def test_a_line_in_the_middle_that_is_damaged_is_named(finished):
     file = finished / "metrics.jsonl"
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(lines[0] + b'{"step": \n' + b"".join(lines[2:]))
-    with pytest.raises(ValueError, match="metrics.jsonl line 2 is damaged"):
+    with pytest.raises(ValueError, match=r"metrics.jsonl line 2 is damaged"):
         RunFolder(finished, CONFIG)
     file.write_bytes(lines[0] + b"".join(lines[2:]))
     with pytest.raises(ValueError, match="no line for step 2, though the run went on to step 5"):
@@ -78,9 +78,11 @@ def test_a_line_in_the_middle_that_is_damaged_is_named(finished):
 
 
 def test_opened_twice_is_refused_in_a_process_and_between_processes(finished):
-    with RunFolder(finished, CONFIG):
-        with pytest.raises(BlockingIOError, match="a run of this process that is not finished"):
-            RunFolder(finished, CONFIG)
+    with (
+        RunFolder(finished, CONFIG),
+        pytest.raises(BlockingIOError, match="a run of this process that is not finished"),
+    ):
+        RunFolder(finished, CONFIG)
     code = f"""
         import sys, time
         from workbench.run_folder import RunFolder
@@ -111,7 +113,7 @@ def test_another_run_is_refused_by_its_first_difference(finished):
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(ValueError, match="is not a run folder .*thesis.txt"):
+    with pytest.raises(ValueError, match=r"is not a run folder .*thesis.txt"):
         RunFolder(tmp_path, CONFIG)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
@@ -145,7 +147,7 @@ def test_a_damaged_checkpoint_falls_back_and_repeats_no_line(finished, damage):
 def test_with_no_readable_checkpoint_the_folder_is_refused(finished):
     for folder in (finished / "checkpoints").iterdir():
         flip(folder / "policy.safetensors")
-    with pytest.warns(UserWarning), pytest.raises(ValueError, match="no checkpoint in .* can be read"):
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match=r"no checkpoint in .* can be read"):
         RunFolder(finished, CONFIG)
     assert steps_in(finished) == [1, 2, 3, 4, 5]
 
@@ -156,7 +158,7 @@ def test_a_half_written_checkpoint_is_no_checkpoint(finished):
         assert folder.latest.step == 5
     assert not (finished / "checkpoints" / ".step_000006").exists()
     with pytest.raises(ValueError, match="not a complete checkpoint"):
-        read_checkpoint(finished / "checkpoints" / "step_000006")
+        read_checkpoint(finished, 6)
 
 
 def test_a_full_disk_loses_nothing_and_the_run_goes_on(path):

@@ -55,22 +55,28 @@ def read_rows(path: str | Path) -> list[Row]:
     return _parse(Path(path))[0]
 
 
-def read_checkpoint(folder: str | Path) -> Checkpoint:
-    """One `checkpoints/step_N`, every byte compared with its checksum.
+def steps_of(path: str | Path) -> list[int]:
+    """The steps of which a run folder has a checkpoint."""
+    found = (re.fullmatch(r"step_(\d{6,})", folder.name) for folder in Path(path).glob("checkpoints/step_*"))
+    return sorted(int(match[1]) for match in found if match)
+
+
+def read_checkpoint(path: str | Path, step: int) -> Checkpoint:
+    """The checkpoint of a step, every byte compared with its checksum.
 
     Raises:
         ValueError: when a file is missing, cut short or altered.
     """
     from safetensors.torch import load
 
-    folder = Path(folder)
+    folder = Path(path) / "checkpoints" / f"step_{step:06d}"
     try:
         sums = json.loads((folder / "complete.json").read_bytes())
         contents = {name: (folder / name).read_bytes() for name in sums}
     except (FileNotFoundError, ValueError) as error:
         raise ValueError(f"{folder} is not a complete checkpoint: {error}") from error
     for name, content in contents.items():
-        if hashlib.blake2b(content).hexdigest() != sums[name]:
+        if hashlib.sha256(content).hexdigest() != sums[name]:
             raise ValueError(f"{folder / name} is not what was written: its checksum differs")
     saved = json.loads(contents.pop("state.json"))
     return Checkpoint(tensors={name.removesuffix(".safetensors"): load(data) for name, data in contents.items()}, **saved)
@@ -129,7 +135,7 @@ class RunFolder:
         saved = {"step": step, "state": state, "rows": rows, "rollouts": rollouts}
         contents = {f"{file}.safetensors": save(_contiguous(named)) for file, named in tensors.items()}
         contents["state.json"] = _json(saved)
-        contents["complete.json"] = _json({name: hashlib.blake2b(data).hexdigest() for name, data in contents.items()})
+        contents["complete.json"] = _json({name: hashlib.sha256(data).hexdigest() for name, data in contents.items()})
         target = self._checkpoints / f"step_{step:06d}"
         temporary = target.with_name(f".{target.name}")
         try:
@@ -147,12 +153,16 @@ class RunFolder:
             raise self._explained(error) from error
         self._append(rows, rollouts)
         self.latest = None  # only for going on; do not hold the tensors
-        for number in self._steps()[1:-KEPT]:  # the start is kept: the reference policy of a penalty, and the last resort
+        for number in self.steps()[1:-KEPT]:  # the start is kept: the reference policy of a penalty, and the last resort
             shutil.rmtree(self._checkpoints / f"step_{number:06d}", ignore_errors=True)
 
-    def start(self) -> Checkpoint:
-        """The checkpoint of step 0: what the run started from."""
-        return read_checkpoint(self._checkpoints / "step_000000")
+    def steps(self) -> list[int]:
+        """The steps of which there is a checkpoint."""
+        return steps_of(self.path)
+
+    def read(self, step: int) -> Checkpoint:
+        """The checkpoint of a step; of step 0: what the run started from."""
+        return read_checkpoint(self.path, step)
 
     def close(self) -> None:
         """Give the folder free. The kernel does the same for a process that is killed."""
@@ -220,16 +230,13 @@ class RunFolder:
         for path in self._checkpoints.glob(".step_*"):
             shutil.rmtree(path, ignore_errors=True)
 
-    def _steps(self) -> list[int]:
-        return sorted(int(m[1]) for p in self._checkpoints.iterdir() if (m := re.fullmatch(r"step_(\d{6,})", p.name)))
-
     def _read_latest(self) -> Checkpoint | None:
         """The newest checkpoint that is whole. A damaged one is put aside: the steps after the one before are done again."""
-        steps = self._steps()
+        steps = self.steps()
         for step in reversed(steps):
             path = self._checkpoints / f"step_{step:06d}"
             try:
-                return read_checkpoint(path)
+                return self.read(step)
             except ValueError as error:
                 warnings.warn(f"{error}; going back to the checkpoint before it", stacklevel=4)
                 aside = path.with_name(f"unreadable_{path.name}")

@@ -1,0 +1,234 @@
+"""The loop around the steps of a training: the run folder, stopping at any moment, and going on to the same bits.
+
+`loop` asks for one step after the other and yields its record. A step either happens or leaves no trace: what fails or is
+interrupted in the middle is undone in memory, and the folder holds complete steps alone.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from workbench import seeding
+from workbench.run_folder import Checkpoint, RunFolder, read_checkpoint, steps_of
+
+Tensors = dict[str, dict[str, Tensor]]
+
+
+class Record(Protocol):
+    """What a step reports."""
+
+    @property
+    def step(self) -> int: ...
+    @property
+    def rollouts(self) -> tuple[dict[str, Any], ...]: ...
+    def as_row(self) -> dict[str, float | None]: ...
+
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass
+class State:
+    """Everything that a step changes."""
+
+    policy: nn.Module
+    optimiser: torch.optim.Optimizer
+    head: nn.Module | None = None
+    reference: nn.Module | None = None  # does not change: the policy that the run started from
+    history: list[tuple[int, float]] = field(default_factory=list)
+
+    def parameters(self) -> dict[str, Tensor]:
+        head = {} if self.head is None else {f"head.{name}": value for name, value in trainable(self.head).items()}
+        return {**trainable(self.policy), **head}
+
+    def capture(self) -> Tensors:
+        """A copy, by file and name. Frozen weights are not in it: whoever goes on brings them."""
+        moments = {
+            f"optimiser.{name}.{key}": value.detach().clone()
+            for name, parameter in self.parameters().items()
+            for key, value in self.optimiser.state[parameter].items()
+        }
+        head = {} if self.head is None else trainable(self.head)
+        return {
+            "policy": {name: value.detach().clone() for name, value in trainable(self.policy).items()},
+            "training": {**moments, **{f"head.{name}": value.detach().clone() for name, value in head.items()}},
+        }
+
+    def restore(self, tensors: Tensors, where: object) -> None:
+        copy_into(trainable(self.policy), tensors["policy"], where)
+        training = tensors["training"]
+        if self.head is not None:
+            head = {f"head.{name}": value for name, value in trainable(self.head).items()}
+            copy_into(head, {name: value for name, value in training.items() if name in head}, where)
+        for name, parameter in self.parameters().items():
+            prefix = f"optimiser.{name}."
+            found = {key.removeprefix(prefix): value for key, value in training.items() if key.startswith(prefix)}
+            self.optimiser.state[parameter] = {
+                key: value.clone() if key == "step" else value.to(parameter.device, copy=True) for key, value in found.items()
+            }
+
+
+def loop(
+    advance: Callable[[int], R], state: State, steps: int, seed: int, run: str | Path | None, config: dict[str, Any],
+    checkpoint_every: int, threads: int | None, progress: bool,
+) -> Iterator[R]:  # fmt: skip
+    """Ask `advance` for the steps after those done so far, up to `steps`, and yield their records.
+
+    Args:
+        advance: makes step number n: changes `state` and returns the record. All its randomness comes from n.
+        run: the folder, or None to keep nothing. config: what must be equal to go on in a folder; "kind" names it.
+    """
+    folder = RunFolder(run, config, made_with=_made_with(threads)) if run is not None else None
+    bar = None
+    try:
+        done = 0 if folder is None else _go_on(folder, state)
+        good, asked, saved = state.capture(), len(state.history), done
+        bar = _bar(done, steps, config["kind"]) if progress else None
+        while done < steps:
+            try:
+                with use_threads(threads), _torch_seed(seed, config["kind"], done + 1, state):
+                    record = advance(done + 1)
+                    now = state.capture()
+                if folder is not None and (record.step % checkpoint_every == 0 or record.step == steps):
+                    folder.save(record.step, now, {"history": state.history}, record.as_row(), record.rollouts)
+                    saved = record.step
+                elif folder is not None:
+                    folder.record(record.as_row(), record.rollouts)
+            except BaseException:
+                state.restore(good, "memory")
+                del state.history[asked:]
+                raise
+            good, asked, done = now, len(state.history), record.step
+            if bar is not None:
+                bar.update()
+            yield record
+    finally:
+        if bar is not None:
+            bar.close()
+        if folder is not None:
+            with suppress(OSError):  # a full disk has been reported already
+                if saved < done:
+                    folder.save(done, good, {"history": state.history[:asked]})
+            folder.close()
+
+
+def _go_on(folder: RunFolder, state: State) -> int:
+    """Bring `state` to the folder's newest checkpoint, or make its first one; returns the step."""
+    latest = folder.latest
+    if latest is None:
+        folder.save(0, state.capture(), {"history": []})
+        return 0
+    mine = trainable(state.policy)
+    _compare(mine, latest.tensors["policy"], folder.path)
+    known = [latest, *_readable(folder, [step for step in folder.steps() if step != latest.step])]
+    if not any(_same(mine, checkpoint.tensors["policy"]) for checkpoint in known):
+        raise ValueError(
+            f"{folder.path} holds a run that started from other weights, and stopped with others than this policy's. Give it "
+            "the policy it started from, or put its own weights into this one (workbench.loop.restore), or choose a new folder"
+        )
+    if state.reference is not None:
+        reference = dict(state.reference.named_parameters())
+        start = folder.read(0).tensors["policy"]
+        copy_into({name: reference[name] for name in start}, start, folder.path)
+    state.restore(latest.tensors, folder.path)
+    state.history[:] = [(int(number), float(outcome)) for number, outcome in latest.state["history"]]
+    return latest.step
+
+
+def _readable(folder: RunFolder, steps: list[int]) -> Iterator[Checkpoint]:
+    for step in steps:
+        with suppress(ValueError):
+            yield folder.read(step)
+
+
+def restore(policy: nn.Module, run: str | Path, *, step: int | None = None) -> int:
+    """Put the weights of a run's checkpoint (default: the newest) into `policy`; returns its step.
+
+    Raises:
+        ValueError: no such checkpoint, a damaged one, or one of another model (naming the first tensor that does not fit).
+    """
+    there = steps_of(run)
+    if not there or (step is not None and step not in there):
+        raise ValueError(f"{run} has no checkpoint{'' if step is None else f' of step {step}'}; it has {there}")
+    checkpoint = read_checkpoint(run, there[-1] if step is None else step)
+    copy_into(trainable(policy), checkpoint.tensors["policy"], run)
+    return checkpoint.step
+
+
+# ---- small things -----------------------------------------------------------------------------------------------------
+
+
+def trainable(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters that take a gradient; a tied one once."""
+    return {name: value for name, value in module.named_parameters() if value.requires_grad}
+
+
+def _compare(mine: Mapping[str, Tensor], saved: Mapping[str, Tensor], where: object) -> None:
+    for name in [*saved, *(name for name in mine if name not in saved)]:
+        there = tuple(saved[name].shape) if name in saved else "no such tensor"
+        here = tuple(mine[name].shape) if name in mine else "no such tensor"
+        if there != here:
+            raise ValueError(
+                f"the checkpoint in {where} is of another model: {name} is {there} there, {here} in this one. "
+                "Make the model as it was made for that run"
+            )
+
+
+@torch.no_grad()
+def copy_into(mine: Mapping[str, Tensor], saved: Mapping[str, Tensor], where: object) -> None:
+    _compare(mine, saved, where)
+    for name, value in mine.items():
+        value.copy_(saved[name])
+
+
+def _same(mine: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> bool:
+    return mine.keys() == saved.keys() and all(torch.equal(mine[name].detach().cpu(), saved[name].cpu()) for name in mine)
+
+
+def device_of(policy: nn.Module) -> torch.device:
+    return next(policy.parameters()).device
+
+
+def _made_with(threads: int | None) -> dict[str, Any]:
+    import transformers
+
+    import workbench
+
+    return {
+        "workbench": workbench.__version__, "torch": torch.__version__, "transformers": transformers.__version__,
+        "python": platform.python_version(), "machine": platform.machine(), "threads": threads,
+    }  # fmt: skip
+
+
+@contextmanager
+def use_threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if count is not None:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _torch_seed(seed: int, kind: str, step: int, state: State) -> Iterator[None]:
+    """torch's global stream, for a policy with dropout: of this step alone, and given back as it was."""
+    device = device_of(state.policy)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seeding.integer(seed, kind, "torch", step))
+        yield
+
+
+def _bar(done: int, steps: int, title: str) -> Any:
+    from tqdm.auto import tqdm
+
+    return tqdm(total=steps, initial=done, desc=title, unit="step")

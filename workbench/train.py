@@ -1,0 +1,506 @@
+"""Training: the supervised warm start, the loop of reinforcement learning, and evaluation.
+
+    for step in train(policy, "addition", "grpo", steps=50, seed=0, run="runs/first"):
+        print(step.step, step.success)
+
+To follow one update, read `_reinforce`: choose prompts, roll out, prepare, and for each minibatch evaluate the policy, take
+the loss, its gradient, and a step. `workbench.loop` around it writes the run folder and takes care of stopping and going on.
+
+Everything random comes from (seed, purpose, step), nothing from a stream that runs through the whole training. So a run that
+goes on needs only the weights, the optimiser, the prompts asked so far and the number of the step: the bits are those of a
+run that was never stopped.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from workbench import models, objective, recipes, sample, seeding, tasks
+from workbench.batch import Batch, Stop
+from workbench.loop import State, device_of, loop, trainable, use_threads
+from workbench.models import fast
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What one step of `train` did. Means are over the rollouts of the step; ratios over the tokens trained on.
+
+    Attributes:
+        reward: mean sum of the recipe's rewards of an episode. success: mean outcome, thrown-away rollouts included.
+        zero_advantage: share of groups from which nothing was learned. gradient_norm: before clipping.
+        clip_share: tokens with an advantage but no gradient. kl: estimated KL(old || new). entropy: nats a token, estimated
+            by -log p of what was sampled.
+        length: sampled tokens of an episode. turns: of an episode. malformed: share of turns the task found malformed.
+        truncated: share of episodes cut off by a limit. errors: episodes left out because the task raised.
+        tokens: sampled in this step. tokens_per_second: these over the whole step's `seconds`.
+        test_success: of the test split, greedy, where `evaluate_every` asked for it. rollouts: one group, to be looked at.
+    """
+
+    step: int
+    reward: float
+    success: float
+    zero_advantage: float
+    loss: float
+    gradient_norm: float
+    ratio_mean: float
+    ratio_min: float
+    ratio_max: float
+    clip_share: float
+    kl: float
+    entropy: float
+    length: float
+    turns: float
+    malformed: float
+    truncated: float
+    errors: int
+    tokens: int
+    tokens_per_second: float
+    seconds: float
+    test_success: float | None = None
+    rollouts: tuple[dict[str, Any], ...] = field(default=(), repr=False)
+
+    def as_row(self) -> dict[str, float | None]:
+        """Plain numbers by name, as in metrics.jsonl; None for what could not be measured."""
+        return _row(self)
+
+
+@dataclass(frozen=True)
+class WarmStartRecord:
+    """What one step of `sft` did. loss: nats a token. gradient_norm: before clipping. tokens: trained on."""
+
+    step: int
+    loss: float
+    gradient_norm: float
+    learning_rate: float
+    tokens: int
+    tokens_per_second: float
+    seconds: float
+    test_success: float | None = None
+    rollouts: tuple[dict[str, Any], ...] = field(default=(), repr=False)
+
+    def as_row(self) -> dict[str, float | None]:
+        """Plain numbers by name, as in metrics.jsonl; None for what could not be measured."""
+        return _row(self)
+
+
+def _row(record: Any) -> dict[str, float | None]:
+    numbers = {f.name: getattr(record, f.name) for f in dataclasses.fields(record) if f.name != "rollouts"}
+    return {name: value if value is not None and math.isfinite(value) else None for name, value in numbers.items()}
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a policy does on problems it was not trained on.
+
+    Attributes:
+        success: mean outcome of the episodes without errors; low, high: its 95 % interval over problems (Wilson).
+        episodes, errors: played to an end, and left out because the task raised. length, turns: means.
+    """
+
+    success: float
+    low: float
+    high: float
+    episodes: int
+    errors: int
+    length: float
+    turns: float
+
+
+# ---- the three verbs --------------------------------------------------------------------------------------------------
+
+
+def sft(
+    policy: models.LanguageModel, task: str | tasks.Task, *, steps: int, batch_size: int = 32, lr: float = 4e-3,
+    error_rate: float = 0.2, seed: int = 0, max_grad_norm: float = 1.0, run: str | Path | None = None,
+    checkpoint_every: int = 50, evaluate_every: int = 0, threads: int | None = 1, progress: bool = False,
+) -> Iterator[WarmStartRecord]:  # fmt: skip
+    """Supervised warm start: raise the probability of demonstrations, fresh ones in every step.
+
+    A generator: each step happens when its record is asked for; stop when you like. AdamW, `lr` falling linearly to 0.
+
+    Args:
+        error_rate: share of demonstrations with a mistake in them: without, there is little for `train` to improve on.
+        run: a folder; called again with the same arguments, the run goes on where it was. threads: see `train`.
+    Raises:
+        ValueError: bad settings, or a folder of another run. FloatingPointError: loss or gradient are not finite.
+        OSError: the folder cannot be written or is in use; the message says what to do.
+    """
+    task = tasks.get(task)
+    _check(steps=steps, batch_size=batch_size, lr=lr, max_grad_norm=max_grad_norm, checkpoint_every=checkpoint_every)
+    state = State(policy, _adamw([(policy, lr)]))
+    pool = seeding.integer(seed, "sft", "problems")
+
+    def advance(step: int) -> WarmStartRecord:
+        started = time.perf_counter()
+        numbers = range((step - 1) * batch_size, step * batch_size)
+        problems = [task.problem(number, seed=pool) for number in numbers]
+        rng = seeding.generator(seed, "sft", "mistakes", step)
+        batch = Batch.from_dialogues([
+            sample.encode_demonstration(problem.prompt, task.demonstration(problem, rng, error_rate), policy.tokenizer, group=n)
+            for n, problem in enumerate(problems)
+        ]).to(device_of(policy))  # fmt: skip
+        rate = lr * (1 - (step - 1) / steps)
+        state.optimiser.param_groups[0]["lr"] = rate
+        loss = -policy.evaluate(batch).logp.sum() / batch.mask.sum()
+        state.optimiser.zero_grad()
+        loss.backward()
+        norm = _apply(state, loss.item(), max_grad_norm, step)
+        seconds, tokens = time.perf_counter() - started, int(batch.mask.sum())
+        score = evaluate(policy, task, problems=128, seed=seed).success if _due(step, evaluate_every) else None
+        return WarmStartRecord(step, loss.item(), norm, rate, tokens, tokens / seconds, seconds, score)
+
+    config = {
+        "kind": "sft", "task": _settings(task), "policy": _policy_settings(policy), "seed": seed, "steps": steps,
+        "batch_size": batch_size, "lr": lr, "error_rate": error_rate, "max_grad_norm": max_grad_norm,
+        "evaluate_every": evaluate_every,
+    }  # fmt: skip
+    return loop(advance, state, steps, seed, run, config, checkpoint_every, threads, progress)
+
+
+def train(
+    policy: nn.Module, task: str | tasks.Task, recipe: str | recipes.Recipe = "grpo", *, steps: int, seed: int = 0,
+    prompts: int = 16, lr: float = 3e-4, value_lr: float = 1e-2, temperature: float = 1.0, max_grad_norm: float = 1.0,
+    engine: str | sample.Engine | None = None, recompute_logp: bool = False, rows_per_pass: int | None = None,
+    run: str | Path | None = None, checkpoint_every: int = 1, evaluate_every: int = 0, threads: int | None = 1,
+    progress: bool = False,
+) -> Iterator[StepRecord]:  # fmt: skip
+    """Reinforcement learning on the training problems of a task.
+
+    A generator: each step happens when its record is asked for. Stop when you like (break, close, interrupt): `policy` then
+    has the weights of the last complete step. With a folder, the same call goes on from there, to the same bits.
+
+    Args:
+        recipe: a `Recipe` or a registered name. It also says how many rollouts a prompt gets, and how often they are used.
+        prompts: distinct prompts in a step. temperature: of sampling and of the probabilities that are trained.
+        lr: of AdamW, constant. value_lr: of the value head, where the recipe has one.
+        engine: "local", "hugging_face", an engine, or None for the fastest that can run this policy.
+        recompute_logp: take the old log-probabilities from the trainer's own forward pass, not from the engine.
+        rows_per_pass: episodes in one forward and backward pass, to save memory; the gradient is the same.
+        run: a folder for configuration, metrics, transcripts and checkpoints; `steps` may grow when the run goes on.
+        threads: of torch while a step runs; restored after it. One, because at these sizes two runs side by side get more
+            done than one run on two threads, and because the bits then do not depend on the machine's number of cores.
+    Raises:
+        ValueError: bad settings, a prompt longer than the context, or a folder of another run.
+        RuntimeError: the task raised in every episode of a step. FloatingPointError: loss or gradient are not finite.
+        OSError: the folder cannot be written or is in use; the message says what to do.
+    """
+    task, recipe = tasks.get(task), recipes.get(recipe)
+    _check(steps=steps, prompts=prompts, lr=lr, value_lr=value_lr, temperature=temperature, max_grad_norm=max_grad_norm,
+           checkpoint_every=checkpoint_every)  # fmt: skip
+    needs = objective.needs(recipe)
+    head = models.ValueHead(policy.hidden_size).to(device_of(policy)) if "values" in needs else None
+    state = State(policy, _adamw([(policy, lr), *([(head, value_lr)] if head else [])]), head)
+    if "reference" in needs:
+        state.reference = copy.deepcopy(policy).requires_grad_(False)
+    update = _Update(recipe, state, temperature, max_grad_norm, recompute_logp, rows_per_pass)
+    sampler = _engine(policy, engine)
+
+    def advance(step: int) -> StepRecord:
+        return _reinforce(step, seed, task, sampler, update, prompts, evaluate_every)
+
+    bare = dataclasses.replace(recipe, parent=None, **dict.fromkeys(recipes.recipe.ABOUT, ""))
+    config = {
+        "kind": "train", "task": _settings(task), "recipe": bare.to_dict(), "policy": _policy_settings(policy), "seed": seed,
+        "prompts": prompts, "lr": lr, "value_lr": value_lr, "temperature": temperature, "max_grad_norm": max_grad_norm,
+        "engine": type(sampler).__name__, "recompute_logp": recompute_logp, "rows_per_pass": rows_per_pass,
+        "evaluate_every": evaluate_every,
+    }  # fmt: skip
+    return loop(advance, state, steps, seed, run, config, checkpoint_every, threads, progress)
+
+
+def evaluate(
+    policy: nn.Module, task: str | tasks.Task, *, split: str = "test", problems: int = 256, temperature: float = 0.0,
+    seed: int = 0, engine: str | sample.Engine | None = None, threads: int | None = 1,
+) -> Score:  # fmt: skip
+    """Play problems 0..problems-1 of a split once each, greedily unless a temperature is given.
+
+    The test problems are the same for every `seed`, so that policies are compared on the same ones; the seed is of sampling.
+
+    Raises:
+        ValueError: bad settings. RuntimeError: the task raised in every episode.
+    """
+    task = tasks.get(task)
+    _check(problems=problems)
+    asked = [task.problem(number, split=split) for number in range(problems)]
+    sampler = _engine(policy, engine)
+    with use_threads(threads):
+        batch = sample.rollout(
+            sampler, task, policy.tokenizer, asked, group_size=1, seed=seeding.integer(seed, "evaluate"),
+            temperature=temperature,
+        )  # fmt: skip
+    played = _without_errors(batch, "this evaluation")
+    n, p = len(played), played.outcome.mean().item()
+    low, high = _wilson(p, n)
+    return Score(p, low, high, n, len(batch) - n, played.mask.sum(1).float().mean().item(), played.turns.float().mean().item())
+
+
+# ---- one step of reinforcement learning -------------------------------------------------------------------------------
+
+
+@dataclass
+class _Update:
+    """What stays the same from step to step."""
+
+    recipe: recipes.Recipe
+    state: State
+    temperature: float
+    max_grad_norm: float
+    recompute_logp: bool
+    rows_per_pass: int | None
+
+
+def _reinforce(
+    step: int, seed: int, task: tasks.Task, engine: sample.Engine, update: _Update, prompts: int, evaluate_every: int
+) -> StepRecord:
+    started = time.perf_counter()
+    recipe, state = update.recipe, update.state
+    sampled, kept = _roll_out(step, seed, task, engine, update, prompts)
+    batch = recipe.mix(kept, ()).to(device_of(state.policy))
+    cuts = [
+        _minibatches(batch.group, recipe.schedule["minibatches"], seeding.generator(seed, "minibatches", step, epoch))
+        for epoch in range(recipe.schedule["epochs"])
+    ]
+    prepared = _prepare(update, batch, cuts[0])
+    numbers: list[dict[str, float]] = []
+    for minibatches in cuts:
+        for rows in minibatches:
+            numbers.append(_optimise(update, prepared.select(rows), step))
+    played = _without_errors(sampled, f"step {step}")
+    seconds, tokens = time.perf_counter() - started, int(sampled.mask.sum())
+    score = evaluate(state.policy, task, problems=128, seed=seed, engine=engine).success if _due(step, evaluate_every) else None
+
+    def over(name: str, how: Callable[[list[float]], float] = lambda values: sum(values) / len(values)) -> float:
+        return how([found[name] for found in numbers if not math.isnan(found[name])] or [math.nan])
+
+    cut_off = (played.stop == Stop.LENGTH) | (played.stop == Stop.TURNS) | (played.stop == Stop.CONTEXT)
+    return StepRecord(
+        step=step,
+        reward=objective.rewards(recipe, played).sum(1).mean().item(),
+        success=played.outcome.mean().item(),
+        zero_advantage=objective.dead(prepared),
+        loss=over("loss"), gradient_norm=over("gradient_norm"),
+        ratio_mean=over("ratio_mean"), ratio_min=over("ratio_min", min), ratio_max=over("ratio_max", max),
+        clip_share=over("clip_share"), kl=over("kl"), entropy=-(played.logp_old.sum() / played.mask.sum()).item(),
+        length=played.mask.sum(1).float().mean().item(), turns=played.turns.float().mean().item(),
+        malformed=((played.rewards < 0).sum() / played.turns.sum()).item(),
+        truncated=cut_off.float().mean().item(), errors=len(sampled) - len(played),
+        tokens=tokens, tokens_per_second=tokens / seconds, seconds=seconds, test_success=score,
+        rollouts=tuple(_transcripts(step, prepared, state.policy.tokenizer)),
+    )  # fmt: skip
+
+
+def _roll_out(
+    step: int, seed: int, task: tasks.Task, engine: sample.Engine, update: _Update, prompts: int
+) -> tuple[Batch, Batch]:
+    """Everything that was sampled, and what the recipe keeps of it; what it throws away is drawn again, from new prompts."""
+    recipe, history = update.recipe, update.state.history
+    sampled: list[Batch] = []
+    kept: list[Batch] = []
+    wanted = prompts
+    for draw in range(recipe.rollout.get("rounds", 1)):
+        numbers = recipe.prompts(history, wanted, seeding.generator(seed, "prompts", step, draw))
+        if not len(numbers):
+            raise ValueError(f"{recipe.prompts!r} chose no prompt in step {step}: the prompt set is empty")
+        problems = [task.problem(int(number), seed=seed) for number in numbers]
+        batch = sample.rollout(
+            engine, task, update.state.policy.tokenizer, problems, group_size=recipe.rollout["size"],
+            seed=seeding.integer(seed, "rollout", step, draw), temperature=update.temperature,
+        )  # fmt: skip
+        sampled.append(batch)
+        for group, number in enumerate(numbers):
+            outcomes = batch.outcome[(batch.group == group) & (batch.stop != Stop.ERROR)]
+            history.append((int(number), outcomes.mean().item() if len(outcomes) else 0.0))
+        keep = recipe.rollout(batch, objective.rewards(recipe, batch))
+        if keep.any():
+            kept.append(batch.select(keep))
+            wanted -= len(torch.unique(kept[-1].group))
+        if wanted < 1:
+            break
+    everything = Batch.concatenate(sampled)
+    _without_errors(everything, f"step {step}")
+    return everything, Batch.concatenate(kept or sampled[-1:])
+
+
+def _prepare(update: _Update, batch: Batch, minibatches: list[Tensor]) -> objective.Prepared:
+    """Advantages and weights, with what the policy, its value head and the reference say before the first update.
+
+    Read in the passes that the first epoch will use: other shapes round differently, and a recomputed ratio would not be 1.
+    """
+    needs, state = objective.needs(update.recipe), update.state
+    passes = [chunk for rows in minibatches for chunk in rows.split(update.rows_per_pass or len(rows))]
+    given: dict[str, Tensor] = {}
+    with torch.no_grad():
+        if update.recompute_logp or needs & {"entropy", "values"}:
+            read = [(rows, state.policy.evaluate(batch.select(rows), temperature=update.temperature)) for rows in passes]
+            if "entropy" in needs:
+                given["entropy"] = _gathered(batch, [(rows, said.entropy) for rows, said in read])
+            if state.head is not None:
+                given["values"] = _gathered(batch, [(rows, state.head(said.hidden)) for rows, said in read])
+            if update.recompute_logp:
+                batch = batch.replace(logp_old=_gathered(batch, [(rows, said.logp) for rows, said in read]))
+        if state.reference is not None:
+            said = [state.reference.evaluate(batch.select(rows), temperature=update.temperature) for rows in passes]
+            given["logp_ref"] = _gathered(batch, [(rows, each.logp) for rows, each in zip(passes, said)])
+    return objective.prepare(update.recipe, batch, **given)
+
+
+_WATCHED = ("ratio_mean", "ratio_min", "ratio_max", "clip_share", "kl")
+
+
+def _optimise(update: _Update, part: objective.Prepared, step: int) -> dict[str, float]:
+    """One optimiser step on one minibatch."""
+    recipe, state = update.recipe, update.state
+    rows = torch.arange(len(part), device=part.mask.device)
+    if not update.recompute_logp:
+        rows = rows[objective.active(recipe, part)]  # the others have gradient 0: the sum is the same without them
+    state.optimiser.zero_grad()
+    if not len(rows):  # a gradient of zeros, not none: the optimiser's averages move as they would with all rows
+        for parameter in state.parameters().values():
+            parameter.grad = torch.zeros_like(parameter)
+        return dict.fromkeys(_WATCHED, math.nan) | {"loss": 0.0, "gradient_norm": _apply(state, 0.0, update.max_grad_norm, step)}
+    numbers: list[dict[str, float]] = []
+    for chunk in rows.split(update.rows_per_pass or len(rows)):
+        share = part.share(chunk)
+        said = state.policy.evaluate(share.batch, temperature=update.temperature)
+        values = None if state.head is None else state.head(said.hidden.detach())  # it reads the policy, it does not shape it
+        loss, seen = objective.loss(recipe, share, said.logp, said.entropy, values)
+        loss.backward()
+        numbers.append({"loss": loss.item(), **seen})
+    merged = {name: sum(found[name] for found in numbers) / len(numbers) for name in numbers[0]}
+    merged["loss"] = sum(found["loss"] for found in numbers)
+    merged["ratio_min"] = min(found["ratio_min"] for found in numbers)
+    merged["ratio_max"] = max(found["ratio_max"] for found in numbers)
+    return merged | {"gradient_norm": _apply(state, merged["loss"], update.max_grad_norm, step)}
+
+
+def _apply(state: State, loss: float, max_grad_norm: float, step: int) -> float:
+    """Clip the gradient and take the optimiser's step, or refuse it; returns the norm before clipping."""
+    norm = nn.utils.clip_grad_norm_(list(state.parameters().values()), max_grad_norm).item()
+    if not math.isfinite(loss) or not math.isfinite(norm):
+        raise FloatingPointError(
+            f"step {step}: loss {loss}, gradient norm {norm}. This update was not made, and the policy is as it was after step "
+            f"{step - 1}. Look at the rewards and the ratios of the steps before; a lower lr usually helps"
+        )
+    state.optimiser.step()
+    return norm
+
+
+def _minibatches(group: Tensor, count: int, rng: np.random.Generator) -> list[Tensor]:
+    """Rows [B] cut at random into `count` parts by whole groups (fewer where there are fewer groups)."""
+    _, number = torch.unique(group, return_inverse=True)
+    groups = int(number.max()) + 1
+    if count == 1:
+        return [torch.arange(len(group), device=group.device)]
+    shuffled = torch.from_numpy(rng.permutation(groups)).to(group.device)
+    parts = shuffled.tensor_split(min(count, groups))
+    return [torch.isin(number, part).nonzero()[:, 0] for part in parts]
+
+
+def _gathered(batch: Batch, pieces: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """[B,T] from (rows, [rows,T or less]) pieces."""
+    whole = torch.zeros(batch.tokens.shape, device=batch.tokens.device)
+    for rows, values in pieces:
+        whole[rows, : values.shape[1]] = values.float()
+    return whole
+
+
+def _without_errors(batch: Batch, where: str) -> Batch:
+    valid = batch.stop != Stop.ERROR
+    if valid.all():
+        return batch
+    if not valid.any():
+        raise RuntimeError(
+            f"the task raised, or gave a reward that is not finite, in all {len(batch)} episodes of {where}: nothing to "
+            "learn from. Play one by hand to see why: tasks.play(task, task.problem(0), [...])"
+        )
+    return batch.select(valid)
+
+
+def _transcripts(step: int, prepared: objective.Prepared, tokenizer: Any) -> Iterator[dict[str, Any]]:
+    """The first group that taught something (else the first), turn by turn."""
+    batch = prepared.batch
+    first = int((prepared.advantage != 0).any(1).to(torch.int64).argmax())
+    rewards = prepared.rewards.cpu()
+    for number, row in enumerate((batch.group == batch.group[first]).nonzero()[:, 0].tolist()):
+        ids, mask, turn = batch.tokens[row], batch.mask[row], batch.turn[row]
+        turns = []
+        for j in range(int(turn.max()) + 1):
+            mine = mask & (turn == j)
+            turns.append({
+                "text": models.decode(tokenizer, ids[mine].tolist()),
+                "reply": models.decode(tokenizer, ids[~mask & (turn == j)].tolist()),
+                "reward": rewards[row][mine.cpu()].sum().item(),
+                "advantage": prepared.advantage[row][mine].mean().item(),
+            })  # fmt: skip
+        yield {
+            "step": step, "row": number, "prompt": models.decode(tokenizer, ids[: int(batch.prompt_length[row])].tolist()),
+            "turns": turns, "outcome": batch.outcome[row].item(), "stop": Stop(int(batch.stop[row])).name,
+        }  # fmt: skip
+
+
+# ---- small things -----------------------------------------------------------------------------------------------------
+
+
+def _adamw(modules: list[tuple[nn.Module, float]]) -> torch.optim.AdamW:
+    groups = [{"params": list(trainable(module).values()), "lr": lr} for module, lr in modules]
+    return torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0)
+
+
+def _engine(policy: Any, engine: str | sample.Engine | None) -> sample.Engine:
+    if not hasattr(policy, "tokenizer"):
+        raise TypeError(
+            f"tasks are played in text: the policy must be a LanguageModel, not {type(policy).__name__}. "
+            "For a table, make batches with Batch.from_pulls and use objective.prepare and objective.loss"
+        )
+    if engine is None:
+        return sample.LocalEngine(policy) if fast.supports(policy.model) else sample.HuggingFaceEngine(policy)
+    if isinstance(engine, str):
+        engines = {"local": sample.LocalEngine, "hugging_face": sample.HuggingFaceEngine}
+        if engine not in engines:
+            raise ValueError(f"engine must be one of {', '.join(map(repr, engines))}, an engine or None, not {engine!r}")
+        return engines[engine](policy)
+    return engine
+
+
+def _check(**settings: float) -> None:
+    for name, value in settings.items():
+        whole = name in ("steps", "batch_size", "prompts", "problems", "checkpoint_every")
+        good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+        if not good or (whole and value != int(value)):
+            raise ValueError(f"{name} must be a {'whole number of at least 1' if whole else 'number above 0'}, not {value!r}")
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _settings(task: tasks.Task) -> dict[str, Any]:
+    known = dataclasses.asdict(task) if dataclasses.is_dataclass(task) and not isinstance(task, type) else vars(task)
+    plain = {key: value for key, value in known.items() if isinstance(value, (bool, int, float, str, tuple, list))}
+    return {"name": task.name, **plain}
+
+
+def _policy_settings(policy: Any) -> dict[str, Any]:
+    return {
+        "class": type(policy).__name__,
+        "parameters": sum(value.numel() for value in policy.parameters()),
+        "trained": sum(value.numel() for value in trainable(policy).values()),
+        **{name: getattr(policy, name) for name in ("vocab_size", "hidden_size", "context")},
+    }
+
+
+def _wilson(p: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson, 1927); unlike p +- 1.96 s it stays within 0 and 1."""
+    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
