@@ -45,11 +45,16 @@ RUN_ALL = """async (path) => {
   }
   await panel.context.ready; await panel.revealed; await panel.sessionContext.ready;
   await panel.sessionContext.session.kernel.info;
-  panel.content.notebookConfig = { ...panel.content.notebookConfig, windowingMode: 'none' };
   window.wbDone = null;
   app.commands.execute('notebook:run-all-cells').then((ok) => { window.wbDone = String(ok); });
 }"""
-CELLS = """() => window.jupyterapp.shell.currentWidget.context.model.cells.length"""
+ASK = """async (code) => {
+  let text = '';
+  const future = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestExecute({ code });
+  future.onIOPub = (message) => { text += message.content.text || message.content.evalue || ''; };
+  await future.done;
+  return text.trim();
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +66,10 @@ def lab(tmp_path_factory):
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         shutil.copy(path, work)
     (work / "panel.ipynb").write_text(json.dumps(_panel_notebook()))
-    news = home / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
-    news.parent.mkdir(parents=True)
-    news.write_text('{"fetchNews": "false", "checkForUpdates": false}')
+    _setting(home, "apputils-extension/notification", {"fetchNews": "false", "checkForUpdates": False})
+    _setting(
+        home, "notebook-extension/tracker", {"windowingMode": "none"}
+    )  # cells out of sight are in the page too
     places = {"CONFIG_DIR": "config", "DATA_DIR": "data", "RUNTIME_DIR": "runtime"}
     env = {
         **os.environ,
@@ -108,6 +114,12 @@ def lab(tmp_path_factory):
         yield f"http://127.0.0.1:{port}"
     finally:
         _end(server)
+
+
+def _setting(home: Path, plugin: str, values: dict) -> None:
+    path = home / "settings" / "@jupyterlab" / f"{plugin}.jupyterlab-settings"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values))
 
 
 def _wait_for(url: str, server: subprocess.Popen, log: Path, seconds: float = 60) -> None:
@@ -232,4 +244,34 @@ def test_the_live_panel_moves_and_its_button_stops_it(page):
     assert page.locator(".wb-live").count() == 0
     if shots := os.environ.get("WORKBENCH_SHOTS"):
         page.screenshot(path=str(Path(shots) / "still.png"))
+    assert page.errors == [] and page.outside == []
+
+
+def test_notebook_00_runs_stops_and_its_slider_answers_to_the_keyboard(page):
+    if not (ROOT / "notebooks" / "00_start_here.ipynb").exists():
+        pytest.skip("there is no notebook 00")
+    _open_and_run(page, "00_start_here.ipynb")
+    _watch_and_stop(page)
+    _finished(page, 300)
+    assert page.evaluate(ASK, "print(live.stopped, len(live.history) > 2)") == "True True"
+    page.locator(".jp-Notebook figure img[alt^='Training up to step']").first.wait_for()
+
+    handle = page.locator(".jp-Notebook .noUi-handle").first
+    cell = page.locator(".jp-Cell", has=page.locator(".noUi-handle")).first
+    picture = cell.locator("figure img").first
+    picture.wait_for()
+    before, value = picture.get_attribute("src"), handle.get_attribute("aria-valuenow")
+    handle.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(
+        "([image, before]) => !image.isConnected || image.src !== before",
+        arg=[picture.element_handle(), before],
+    )
+    after = cell.locator("figure img").first
+    after.wait_for()
+    assert after.get_attribute("src") != before and handle.get_attribute("aria-valuenow") != value
+    assert len(after.get_attribute("alt")) > 10
+    if shots := os.environ.get("WORKBENCH_SHOTS"):
+        handle.scroll_into_view_if_needed()
+        page.screenshot(path=str(Path(shots) / "slider.png"))
     assert page.errors == [] and page.outside == []
