@@ -48,7 +48,7 @@ def sapo(
     Args:
         positive, negative: tau for tokens with A > 0 and for the others; larger fades sooner.
     """
-    tau = torch.where(advantage > 0, positive, negative).to(ratio.dtype)
+    tau = torch.full_like(advantage, negative).masked_fill(advantage > 0, positive)
     return torch.sigmoid(tau * (ratio - 1)) * 4 / tau * advantage
 
 
