@@ -186,6 +186,7 @@ def _unsolved(r):
         (_mutates, "wrong", "changes its input"),
         (lambda r: r / 0.0 if r.sum() else r, "wrong", "not finite"),
         (lambda r: r.sum(), "wrong", "a number, wanted is an array of shape (6,)"),
+        (lambda r: _leave_one_out(r)[None], "wrong", "of shape (1, 6), wanted is an array of shape (6,)"),
         (lambda r: 0 * r, "wrong", "wanted is"),
         (7, "wrong", "should be a function"),
     ],

@@ -104,8 +104,11 @@ def _endless(log):
 
 def test_watch_stops_cleanly_and_keeps_what_was_yielded():
     log, seen = [], []
-    live = plots.LivePanel(("success",), every=1000)
-    for record in live.watch(_endless(log)):
+    live, records = (
+        plots.LivePanel(("success",), every=1000),
+        _endless(log),
+    )  # held here: closing it is watch's work
+    for record in live.watch(records):
         seen.append(record["success"])
         if len(seen) == 3:
             live._hear(SimpleNamespace(send=lambda content: None), {"type": "stop"}, [])
@@ -139,6 +142,8 @@ def test_a_new_run_starts_the_panel_anew_and_odd_records_are_told_apart():
     )
     fig = live.figure()
     assert [ax.get_xlabel() for ax in fig.axes] == ["step", "step"] and fig.axes[1].get_ylim()[1] > 9
+    live.update({"step": 2, "success": 1.0})
+    assert len(live.history) == 3  # a second record of a step is not a new run
     live.update({"step": 1, "success": 1.0})
     assert len(live.history) == 1
     with pytest.raises(ValueError, match="none of"):

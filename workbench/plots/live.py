@@ -8,6 +8,7 @@ with alt text, which saved and exported notebooks keep.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -49,12 +50,16 @@ def _widget_class() -> type:
     return Panel
 
 
+def _can_draw() -> bool:
+    return figure.in_kernel() and importlib.util.find_spec("anywidget") is not None
+
+
 class LivePanel:
     """Small charts side by side, one a metric, that grow with `update` and stop a run by a button.
 
     `metrics` names entries of the records (a mapping or an object with attributes), or maps them to labels. `limits`
     fixes a metric's vertical range (success: 0 to 1). The bold line is the mean of the last `smooth` values, the pale
-    one the values. Without a kernel, `update` prints a line every `every` records. The horizontal axis is the record's
+    one the values. Without a kernel (or anywidget), `update` prints a line every `every` records. The horizontal axis is the record's
     `step`, or a count. `history` holds what was drawn; `stopped` is True once somebody pressed Stop.
 
         for record in live.watch(train(policy, task, "grpo", steps=200, seed=0)):
@@ -98,10 +103,10 @@ class LivePanel:
         if all(value is None for value in values.values()) and all(get(name) is None for name in self.labels):
             raise ValueError(f"the record has none of {list(self.labels)}: {str(record)[:200]}")
         step = _number(get("step"))
-        if step is not None and self.history and step <= self.history[-1]["step"]:
+        if step is not None and self.history and step < self.history[-1]["step"]:
             self._restart()  # a new run in the same panel
         self.history.append({"step": len(self.history) + 1 if step is None else step, **values})
-        if not figure.in_kernel():
+        if not _can_draw():
             if len(self.history) % self.every == 0:
                 print(self._line())
             return
@@ -135,8 +140,8 @@ class LivePanel:
             self.finish()
 
     def show(self) -> None:
-        """Show the panel here; the first update does it by itself. Outside a notebook there is nothing to show."""
-        if not figure.in_kernel():
+        """Show the panel here; the first update does it by itself. Does nothing where it cannot be drawn."""
+        if not _can_draw():
             return
         from IPython.display import display
 
@@ -161,7 +166,7 @@ class LivePanel:
         """Put the static figure in the panel's place. Happens by itself when a cell with updates ends."""
         self._hook(False)
         if self._handle is None or not self.history:
-            if self.history and not figure.in_kernel() and len(self.history) % self.every:
+            if self.history and not _can_draw() and len(self.history) % self.every:
                 print(self._line())
             return
         from IPython.display import HTML
