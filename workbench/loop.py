@@ -87,10 +87,12 @@ def loop(
         run: the folder, or None to keep nothing. config: what must be equal to go on in a folder; "kind" names it.
     """
     folder = RunFolder(run, config, made_with=_made_with(threads)) if run is not None else None
-    bar = None
+    good: Tensors = {}  # the state after step `done`, with which `asked` prompts had been asked
+    bar, asked, done, saved = None, 0, 0, 0
     try:
-        done = 0 if folder is None else _go_on(folder, state)
-        good, asked, saved = state.capture(), len(state.history), done
+        if folder is not None:
+            done = saved = _go_on(folder, state)
+        good, asked = state.capture(), len(state.history)
         bar = _bar(done, steps, config["kind"]) if progress else None
         while done < steps:
             try:
@@ -172,7 +174,7 @@ def trainable(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _compare(mine: Mapping[str, Tensor], saved: Mapping[str, Tensor], where: object) -> None:
-    for name in [*saved, *(name for name in mine if name not in saved)]:
+    for name in [*mine, *(name for name in saved if name not in mine)]:
         there = tuple(saved[name].shape) if name in saved else "no such tensor"
         here = tuple(mine[name].shape) if name in mine else "no such tensor"
         if there != here:

@@ -197,7 +197,7 @@ def train(
     """
     task, recipe = tasks.get(task), recipes.get(recipe)
     _check(steps=steps, prompts=prompts, lr=lr, value_lr=value_lr, temperature=temperature, max_grad_norm=max_grad_norm,
-           checkpoint_every=checkpoint_every)  # fmt: skip
+           checkpoint_every=checkpoint_every, rows_per_pass=1 if rows_per_pass is None else rows_per_pass)  # fmt: skip
     needs = objective.needs(recipe)
     head = models.ValueHead(policy.hidden_size).to(device_of(policy)) if "values" in needs else None
     state = State(policy, _adamw([(policy, lr), *([(head, value_lr)] if head else [])]), head)
@@ -475,7 +475,7 @@ def _engine(policy: Any, engine: str | sample.Engine | None) -> sample.Engine:
 
 def _check(**settings: float) -> None:
     for name, value in settings.items():
-        whole = name in ("steps", "batch_size", "prompts", "problems", "checkpoint_every")
+        whole = name in ("steps", "batch_size", "prompts", "problems", "checkpoint_every", "rows_per_pass")
         good = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
         if not good or (whole and value != int(value)):
             raise ValueError(f"{name} must be a {'whole number of at least 1' if whole else 'number above 0'}, not {value!r}")

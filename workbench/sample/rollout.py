@@ -8,6 +8,7 @@ the policy would be trained on tokens that it never chose.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from workbench.sample.engine import Engine
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from workbench.tasks.base import Problem, Task
+    from workbench.tasks.base import Problem, Reply, Task
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,9 @@ def rollout(
         try:
             return act()
         except Exception:
-            log.exception("task %s raised in row %d (problem %d)", task.name, row, dialogues[row].group)
+            first = all(dialogue.stop is not Stop.ERROR for dialogue in dialogues)
+            level = logging.ERROR if first else logging.DEBUG  # a broken task fails in every row: one traceback will do
+            log.log(level, "task %s raised in row %d (problem %d)", task.name, row, dialogues[row].group, exc_info=True)
             dialogues[row].stop, dialogues[row].outcome = Stop.ERROR, 0.0
             return None
 
@@ -79,7 +82,7 @@ def rollout(
                 dialogue.stop = Stop.CONTEXT if length >= context else Stop.LENGTH
                 continue
             text = decode(tokenizer, completion.ids[:-1])
-            reply = attempt(row, lambda row=row, text=text: episodes[row].step(text))
+            reply = attempt(row, lambda row=row, text=text: _finite(episodes[row].step(text)))
             if reply is None:
                 continue
             dialogue.rewards[-1] = float(reply.reward)
@@ -102,6 +105,12 @@ def rollout(
         if dialogue.stop is Stop.ERROR:
             dialogue.rewards = [0.0] * len(dialogue.rewards)
     return Batch.from_dialogues(dialogues)
+
+
+def _finite(reply: Reply) -> Reply:
+    if not (math.isfinite(reply.reward) and math.isfinite(reply.outcome)):
+        raise ValueError(f"the task's reply has a reward or an outcome that is not finite: {reply!r}")
+    return reply
 
 
 def encode_demonstration(
