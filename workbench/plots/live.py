@@ -59,8 +59,8 @@ class LivePanel:
 
     `metrics` names entries of the records (a mapping or an object with attributes), or maps them to labels. `limits`
     fixes a metric's vertical range (success: 0 to 1). The bold line is the mean of the last `smooth` values, the pale
-    one the values. Without a kernel (or anywidget), `update` prints a line every `every` records. The horizontal axis is the record's
-    `step`, or a count. `history` holds what was drawn; `stopped` is True once somebody pressed Stop.
+    one the values. Without a kernel (or anywidget), `update` prints a line every `every` records. The horizontal axis
+    is the record's `step`, or a count. `history` holds what was drawn; `stopped` is True once somebody pressed Stop.
 
         for record in live.watch(train(policy, task, "grpo", steps=200, seed=0)):
             pass
