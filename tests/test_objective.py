@@ -403,7 +403,7 @@ def test_numbers_to_watch():
     logp = batch.logp_old.double().clone()
     logp[0, batch.mask[0]] += math.log(1.5)  # row 0 succeeded: above the clip, no gradient
     logp[1, batch.mask[1]] += math.log(1.1)
-    value, numbers = o.loss(recipes.grpo, o.prepare(recipes.grpo, batch), logp, entropy=torch.full_like(logp, 2.0))
+    numbers = o.loss(recipes.grpo, o.prepare(recipes.grpo, batch), logp, entropy=torch.full_like(logp, 2.0))[1]
     assert numbers["ratio_max"] == pytest.approx(1.5) and numbers["ratio_min"] == pytest.approx(1.0)
     assert numbers["ratio_mean"] == pytest.approx((6 + 1.5 + 1.1) / 8)
     assert numbers["clip_share"] == pytest.approx(1 / 8) and numbers["entropy"] == pytest.approx(2)
