@@ -52,7 +52,7 @@ $(VENV)/.torch: $(VENV)/.python requirements.lock
 ifneq ($(TORCH_INDEX),)
 	$(INSTALL) --index-url $(TORCH_INDEX) torch
 else
-	@if [ "$$(uname -sm)" = "Linux x86_64" ] && ! command -v nvidia-smi >/dev/null; then \
+	@if [ "$$(uname -sm)" = "Linux x86_64" ] && ! command -v nvidia-smi >/dev/null && ! $(BIN)/python -m pip show -q torch 2>/dev/null; then \
 	    echo "No NVIDIA GPU found. If pip now downloads CUDA libraries (gigabytes), stop it and see 'A smaller torch' in README.md."; fi
 endif
 	@touch $@
