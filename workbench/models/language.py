@@ -31,6 +31,7 @@ SIZES = {
     "5m": (6, 256, 8, 4, 768, 0.02),
 }
 CONTEXT = 512
+ROPE_THETA = 10_000.0
 
 
 class LanguageModel(nn.Module):
@@ -80,7 +81,7 @@ class LanguageModel(nn.Module):
                 no prompt, or a temperature that is not positive.
         """
         self._check(batch, temperature)
-        if fast is not None and fast.supports(self.model):
+        if fast is not None and batch.mask.any() and fast.supports(self.model):
             return fast.evaluate(self.model, batch, temperature)
         return evaluate_with_transformers(self.model, batch, temperature)
 
@@ -126,23 +127,35 @@ def evaluate_with_transformers(model: nn.Module, batch: Batch, temperature: floa
     width = max(tokens - 1, 1)  # the last token predicts nothing
     columns, place = torch.unique(column - 1, return_inverse=True)
     position = torch.arange(width, device=batch.tokens.device)
-    output = model(
-        input_ids=batch.tokens[:, :width],
-        attention_mask=(position < batch.length[:, None]).to(torch.int64),
-        output_hidden_states=True,
-        use_cache=False,
-        logits_to_keep=columns,
-    )
+    seen: list[
+        Any
+    ] = []  # asking for output_hidden_states would keep every layer's, and leave hooks in the model
+    hook = _body(model).register_forward_hook(lambda _module, _inputs, output: seen.append(output[0]))
+    try:
+        output = model(
+            input_ids=batch.tokens[:, :width],
+            attention_mask=(position < batch.length[:, None]).to(torch.int64),
+            use_cache=False,
+            logits_to_keep=columns,
+        )
+    finally:
+        hook.remove()
     logp = torch.log_softmax(output.logits[row, place].float() / temperature, 1)  # [N,V], N sampled tokens
     chosen = logp.gather(1, batch.tokens[row, column][:, None])[:, 0]
     entropy = -(logp.exp() * logp).sum(1)
     zeros = torch.zeros(rows, tokens, device=logp.device)
-    states = output.hidden_states[-1][:, : tokens - 1]
+    states = seen[0][:, : tokens - 1]
     return Evaluation(
         logp=zeros.index_put((row, column), chosen),
         entropy=zeros.index_put((row, column), entropy),
         hidden=nn.functional.pad(states, (0, 0, 1, 0)),
     )
+
+
+def _body(model: Any) -> nn.Module:
+    """The transformer without its output layer, inside any adapter."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return inner.base_model
 
 
 def tiny(size: str = "0.2m", *, seed: int = 0) -> LanguageModel:
@@ -169,6 +182,7 @@ def tiny(size: str = "0.2m", *, seed: int = 0) -> LanguageModel:
         intermediate_size=inner,
         max_position_embeddings=CONTEXT,
         initializer_range=deviation,
+        rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
         tie_word_embeddings=True,
         pad_token_id=None,  # else its embedding is zeroed and frozen, and RMSNorm is singular there
         bos_token_id=None,
