@@ -159,6 +159,7 @@ class Batch:
         return dataclasses.replace(self, **fields)
 
     def to(self, device: torch.device | str) -> Batch:
+        """A copy on another device."""
         return Batch(**{name: getattr(self, name).to(device) for name in _SHAPES})
 
     def select(self, rows: Tensor | Sequence[int]) -> Batch:
@@ -187,7 +188,8 @@ class Batch:
         """All episodes, padded to the longest. Groups of different batches are different prompts unless `renumber=False`."""
         if not batches:
             raise ValueError("nothing to concatenate: give at least one Batch")
-        joined, offset = {name: [] for name in _SHAPES}, 0
+        joined: dict[str, list[Tensor]] = {name: [] for name in _SHAPES}
+        offset = 0
         tokens = max(batch.tokens.shape[1] for batch in batches)
         turns = max(batch.rewards.shape[1] for batch in batches)
         for batch in batches:
