@@ -145,7 +145,7 @@ def test_texts_survive_the_tokenizer(text):
 @given(st.text(CHARACTERS, max_size=40), st.text(CHARACTERS, max_size=40))
 def test_one_token_a_character_and_joins_do_not_merge(a, b):
     both = models.encode(TOKENIZER, a + "<E>" + b)
-    assert both == models.encode(TOKENIZER, a) + [TOKENIZER.eos_token_id] + models.encode(TOKENIZER, b)
+    assert both == [*models.encode(TOKENIZER, a), TOKENIZER.eos_token_id, *models.encode(TOKENIZER, b)]
     if "<" not in a:
         assert len(models.encode(TOKENIZER, a)) == len(a)
 
@@ -230,7 +230,10 @@ def test_prompts_and_replies_are_what_the_template_renders():
 
 def test_a_template_that_rewrites_turns_is_refused():
     rewriting = models.make_tokenizer()
-    rewriting.chat_template = "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' and loop.last %}<E>{% endif %}{% endfor %}"
+    rewriting.chat_template = (
+        "{% for m in messages %}{{ m.content }}"
+        "{% if m.role == 'assistant' and loop.last %}<E>{% endif %}{% endfor %}"
+    )
     with pytest.raises(ValueError, match="rewrites earlier turns"):
         models.reply_ids(rewriting, "1")
     bare = models.make_tokenizer()

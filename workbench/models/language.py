@@ -48,7 +48,7 @@ class LanguageModel(nn.Module):
             raise ValueError(
                 "the tokenizer has no end-of-sequence token; turns could not end. Set tokenizer.eos_token"
             )
-        self.model = model
+        self.model: Any = model
         self.tokenizer = tokenizer
 
     @property

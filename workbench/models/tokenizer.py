@@ -57,9 +57,9 @@ def make_tokenizer() -> PreTrainedTokenizerBase:
 
     spare = [f"<{n}>" for n in range(VOCABULARY - len(TAGS) - len(CHARACTERS))]
     tokens = [*TAGS, *CHARACTERS, *spare]
-    backend = Tokenizer(WordLevel({token: number for number, token in enumerate(tokens)}))  # type: ignore[call-arg]
-    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")  # type: ignore[assignment]
-    backend.decoder = decoders.Fuse()  # type: ignore[assignment]
+    backend = Tokenizer(WordLevel({token: number for number, token in enumerate(tokens)}))
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    backend.decoder = decoders.Fuse()
     backend.add_special_tokens([AddedToken(tag, special=True, normalized=False) for tag in [*TAGS, *spare]])
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
@@ -121,7 +121,7 @@ _MARK = "\x07"
 @cache
 def _reply_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
     """What the chat template prints between the end token of a turn and a tool's text, and after that text."""
-    messages = [
+    messages: list[dict] = [
         {"role": "user", "content": ""},
         {
             "role": "assistant",
