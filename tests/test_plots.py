@@ -318,3 +318,34 @@ def test_importing_the_room_is_cheap():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert not figure.in_kernel()
+
+
+def test_a_figure_with_sliders_leaves_a_still_for_exported_pages(path):
+    notebook = _run(
+        "import matplotlib.pyplot as plt\nfrom workbench import plots\n"
+        "def draw(k, log):\n"
+        "    fig, ax = plt.subplots()\n"
+        "    plots.show(fig, f'Nothing drawn {k} times, log {log}.')\n"
+        "plots.play(draw, k=(2, 6), log=False)"
+    )
+    (page,) = _outputs(notebook, "text/html")
+    assert 'alt="Nothing drawn 4 times, log False."' in page and "controls: k, log" in page
+    assert len(_outputs(notebook, "application/vnd.jupyter.widget-view+json")) == 1
+    states = notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"].values()
+    (shown,) = [state["state"]["outputs"] for state in states if state["model_name"] == "OutputModel"]
+    assert [sorted(out["data"]) for out in shown] == [
+        ["text/html", "text/plain"]
+    ]  # drawn once in the live one
+    nbconvert = pytest.importorskip("nbconvert")
+    exported, _ = nbconvert.HTMLExporter().from_notebook_node(notebook)
+    assert "Nothing drawn 4 times" in exported and not re.search(
+        r'class="[^"]*jp-LabShell', exported
+    )  # so it is seen
+
+
+def test_play_without_a_kernel_draws_once_and_refuses_what_is_no_control():
+    seen = []
+    plots.play(lambda k, kind: seen.append((k, kind)), k=(0, 10, 2), kind=["a", "b"])
+    assert seen == [(4, "a")]
+    with pytest.raises(ValueError, match="no control can be made of k"):
+        plots.play(lambda k: None, k=object())

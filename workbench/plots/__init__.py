@@ -3,6 +3,7 @@
 from workbench.plots.curves import describe_curves, learning_curves
 from workbench.plots.figure import COLORS, DASHES, MARKERS, show, style
 from workbench.plots.live import LivePanel
+from workbench.plots.play import play
 from workbench.plots.tree import describe_tree, family_tree
 from workbench.plots.viewer import tokens
 
@@ -15,6 +16,7 @@ __all__ = [
     "describe_tree",
     "family_tree",
     "learning_curves",
+    "play",
     "show",
     "style",
     "tokens",

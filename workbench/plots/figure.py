@@ -12,6 +12,7 @@ import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ MARKERS = ("o", "s", "^", "D", "v", "X", "P", "*")
 
 _RC = {
     "figure.constrained_layout.use": True,
+    "figure.constrained_layout.w_pad": 0.1,
+    "figure.constrained_layout.h_pad": 0.1,
     "figure.figsize": (7.0, 3.6),
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
@@ -124,6 +127,28 @@ def show(fig: Figure, alt: str, caption: str | None = None) -> None:
     if not in_kernel():
         print(f"[figure] {alt}")
         return
+    emit(page)
+
+
+_CAUGHT: ContextVar[list[str] | None] = ContextVar("caught", default=None)
+
+
+def emit(page: str) -> None:
+    """Display HTML under the cell, or hand it to whoever is catching (see `caught`)."""
+    if (pages := _CAUGHT.get()) is not None:
+        pages.append(page)
+        return
     from IPython.display import HTML, display
 
     display(HTML(page))
+
+
+@contextmanager
+def caught() -> Iterator[list[str]]:
+    """Collect what `show` and `tokens` would display."""
+    pages: list[str] = []
+    token = _CAUGHT.set(pages)
+    try:
+        yield pages
+    finally:
+        _CAUGHT.reset(token)

@@ -132,6 +132,4 @@ def tokens(
             )
             print(f"{names[b] if names is not None else f'row {b}'}: " + " ".join(marks))
         return
-    from IPython.display import HTML, display
-
-    display(HTML(page))
+    figure.emit(page)
