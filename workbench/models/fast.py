@@ -15,9 +15,11 @@ Shapes: N packed tokens, E width, H heads, K key-value heads, R = H/K, D head si
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -144,22 +146,173 @@ def snapshot(model: Any, dtype: torch.dtype = torch.float32) -> Weights:
     return w
 
 
+# ---- the operations -------------------------------------------------------------------------------------------------
+# Each has its gradient written out: autograd's own would make a pass over memory for every elementary operation.
+
+
 def product(a: Tensor, matrix: Tensor, onto: Tensor | None = None) -> Tensor:
-    """a [N,I] @ matrix [I,O] (+ onto [N,O]), float32 outside whatever the matrix's type is."""
+    """a [N,I] @ matrix [I,O] (+ onto [N,O]); float32 outside whatever the matrix's type is."""
+    if torch.is_grad_enabled():
+        out: Tensor = _Product.apply(a, matrix)
+        return out if onto is None else out + onto
     if matrix.dtype != a.dtype:
-        a = (a.to(matrix.dtype) @ matrix).to(a.dtype)
-        return a if onto is None else onto + a
-    return a @ matrix if onto is None else torch.addmm(onto, a, matrix)
+        out = (a.to(matrix.dtype) @ matrix).to(a.dtype)
+        return out if onto is None else out.add_(onto)
+    with onednn(len(a) * matrix.numel()):
+        return a @ matrix if onto is None else torch.addmm(onto, a, matrix)
 
 
-def logits(x: Tensor, w: Weights) -> Tensor:
-    """[N,V] from the last layer's output [N,E]."""
-    return (normed(x, w.eps) * w.norm) @ w.head
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, matrix: Tensor) -> Tensor:
+        ctx.save_for_backward(a, matrix)
+        with onednn(len(a) * matrix.numel()):
+            return a @ matrix
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        a, matrix = ctx.saved_tensors
+        with onednn(len(a) * matrix.numel()):
+            return grad @ matrix.T, a.T @ grad
 
 
 def normed(x: Tensor, eps: float) -> Tensor:
-    """x over its root mean square; the norm's weight is in the matrix that follows."""
-    return F.rms_norm(x, x.shape[-1:], None, eps)
+    """x [...,E] over its root mean square (arXiv:1910.07467); the norm's weight is in the matrix that follows."""
+    return _Normed.apply(x, eps) if torch.is_grad_enabled() else x * _inverse_rms(x, eps)
+
+
+def _inverse_rms(x: Tensor, eps: float) -> Tensor:
+    size = x.shape[-1]
+    return torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(size).add_(eps).rsqrt_()
+
+
+class _Normed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
+        inverse = _inverse_rms(x, eps)
+        y = x * inverse
+        ctx.save_for_backward(y, inverse)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        y, inverse = ctx.saved_tensors
+        along = torch.linalg.vecdot(grad, y).unsqueeze(-1).div_(y.shape[-1])
+        return torch.addcmul(grad, y, along, value=-1).mul_(inverse), None
+
+
+def rotated(x: Tensor, turn: Tensor) -> Tensor:
+    """Turn each pair of x [N,heads,D] by its token's position, turn [N,1,D/2]."""
+    pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * turn).flatten(-2)
+
+
+def gated(x: Tensor) -> Tensor:
+    """SwiGLU (arXiv:2002.05202): the first half of x [N,2F] passes through silu and gates the second -> [N,F]."""
+    if torch.is_grad_enabled():
+        return _Gated.apply(x)
+    gate, up = x.chunk(2, -1)
+    return F.silu(gate).mul_(up)
+
+
+class _Gated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        gate, up = x.chunk(2, -1)
+        opened = F.silu(gate)
+        ctx.save_for_backward(x, opened)
+        return opened * up
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        x, opened = ctx.saved_tensors
+        gate, up = x.chunk(2, -1)
+        out = torch.empty_like(x)
+        d_gate, d_up = out.chunk(2, -1)
+        torch.mul(grad, opened, out=d_up)
+        torch.ops.aten.silu_backward(grad * up, gate, grad_input=d_gate)
+        return out
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Plain softmax attention of query heads that share key-value heads.
+
+    Args:
+        q: [B,K,R,C,D] already divided by sqrt(D). k, v: [B,K,S,D]. mask: [B or 1,C,S], 0 or -inf, or None.
+    Returns:
+        [B,K,R,C,D].
+    """
+    b, kv, r, c, d = q.shape
+    q, k, v = q.reshape(b * kv, r * c, d), k.reshape(b * kv, -1, d), v.reshape(b * kv, -1, d)
+    out = _Attention.apply(q, k, v, mask, b) if torch.is_grad_enabled() else _attention(q, k, v, mask, b)[0]
+    return out.view(b, kv, r, c, d)
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, b: int) -> tuple[Tensor, Tensor]:
+    scores = torch.bmm(q, k.transpose(1, 2))
+    if mask is not None:
+        scores.view(b, -1, mask.shape[1], k.shape[1]).add_(mask[:, None])
+    weight = torch.softmax(scores, -1)
+    return torch.bmm(weight, v), weight
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, b: int) -> Tensor:
+        out, weight = _attention(q, k, v, mask, b)
+        ctx.save_for_backward(q, k, v, weight)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, weight = ctx.saved_tensors
+        d_scores = torch.bmm(grad, v.transpose(1, 2))
+        d_scores = torch.ops.aten._softmax_backward_data(d_scores, weight, -1, d_scores.dtype)
+        # as [D,S]: MKL is four times slower at the same products as [S,D]
+        d_k, d_v = torch.bmm(q.transpose(1, 2), d_scores), torch.bmm(grad.transpose(1, 2), weight)
+        return torch.bmm(d_scores, k), d_k.transpose(1, 2), d_v.transpose(1, 2), None, None
+
+
+SMALLEST = 8_000_000  # multiply-adds; below it the other library's calls cost more than they save
+
+
+@contextlib.contextmanager
+def onednn(work: int) -> Iterator[None]:
+    """Inside, float32 products of `work` multiply-adds use oneDNN instead of MKL where that is known to be better.
+
+    PyTorch's default, MKL, runs at half speed or less on some AMD processors, and torch.set_float32_matmul_precision("medium")
+    sends products to oneDNN. On a processor with bfloat16 units that setting may also mean less precision, so it is
+    used only after a measurement of the error; and only for our own products, because it slows others down (attention).
+    The choice depends on the processor and the size, never on a stopwatch: a seed must give the same bits every time.
+    """
+    if work < SMALLEST or not _prefer_onednn():
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@functools.cache
+def _prefer_onednn() -> bool:
+    """An AMD processor on which the setting keeps float32's precision: relative error below 1e-5."""
+    try:
+        vendor = "AuthenticAMD" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        vendor = False
+    if not (vendor and torch.backends.mkldnn.is_available()):
+        return False
+    a, b = (torch.randn(256, 256, generator=torch.Generator().manual_seed(0)) for _ in range(2))
+    exact, before = a.double() @ b.double(), torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        error = ((a @ b) - exact).abs().max() / exact.abs().max()
+    finally:
+        torch.set_float32_matmul_precision(before)
+    return bool(error < 1e-5)
 
 
 def block(x: Tensor, layer: Layer, w: Weights, turn: Tensor, attend: Attend) -> Tensor:
@@ -170,12 +323,16 @@ def block(x: Tensor, layer: Layer, w: Weights, turn: Tensor, attend: Attend) -> 
         attend: (q [N,H,D], k [N,K,D], v [N,K,D]) -> [N,HD], the only place where tokens see each other.
     """
     n, d = len(x), w.head_dim
-    qk, v = product(normed(x, w.eps), layer.qkv).split([(w.heads + w.kv_heads) * d, w.kv_heads * d], 1)
-    qk = normed(qk.view(n, -1, d), w.eps) * layer.scale
-    qk = torch.view_as_real(torch.view_as_complex(qk.view(n, -1, d // 2, 2)) * turn).view(n, -1, d)
-    x = product(attend(qk[:, : w.heads], qk[:, w.heads :], v.view(n, -1, d)), layer.out, x)
-    gate, up = product(normed(x, w.eps), layer.gate_up).chunk(2, 1)
-    return product(F.silu(gate) * up, layer.down, x)
+    qkv = product(normed(x, w.eps), layer.qkv).view(n, -1, d)
+    qk, v = qkv.split([w.heads + w.kv_heads, w.kv_heads], 1)
+    qk = rotated(normed(qk, w.eps) * layer.scale, turn)
+    x = product(attend(qk[:, : w.heads], qk[:, w.heads :], v), layer.out, x)
+    return product(gated(product(normed(x, w.eps), layer.gate_up)), layer.down, x)
+
+
+def logits(x: Tensor, w: Weights) -> Tensor:
+    """[N,V] from the last layer's output [N,E]."""
+    return (normed(x, w.eps) * w.norm) @ w.head
 
 
 # ---- training: the whole batch at once, with gradients --------------------------------------------------------------
@@ -238,21 +395,6 @@ def additive_mask(allowed: Tensor) -> Tensor:
     return torch.zeros(allowed.shape).masked_fill_(~allowed, -torch.inf)
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Plain softmax attention of query heads that share key-value heads.
-
-    Args:
-        q: [B,K,R,C,D] already divided by sqrt(D). k, v: [B,K,S,D]. mask: [B or 1,C,S], 0 or -inf, or None.
-    Returns:
-        [B,K,R,C,D].
-    """
-    b, kv, r, c, d = q.shape
-    scores = torch.bmm(q.reshape(b * kv, r * c, d), k.reshape(b * kv, -1, d).transpose(1, 2))
-    if mask is not None:
-        scores.view(b, kv * r, c, -1).add_(mask[:, None])
-    return torch.bmm(torch.softmax(scores, -1), v.reshape(b * kv, -1, d)).view(b, kv, r, c, d)
-
-
 def evaluate(model: Any, batch: Batch, temperature: float = 1.0) -> Evaluation:
     """What `model` says of a batch: equal to its own forward pass to rounding, gradients included.
 
@@ -260,23 +402,20 @@ def evaluate(model: Any, batch: Batch, temperature: float = 1.0) -> Evaluation:
     """
     w, p = fold(model), pack(batch)
     h, kv, r, d = w.heads, w.kv_heads, w.group, w.head_dim
-    prompts, s = p.prompts.shape
     # places as head-wise rows: queries [N*H,D] and keys [N*K,D] are gathered straight into the shape of `attention`
     head, kv_head = torch.arange(h).view(kv, r, 1), torch.arange(kv).view(kv, 1)
     prompt_q, row_q = p.prompts[:, None, None] * h + head, p.rows[:, None, None] * h + head
-    prompt_k, row_k = p.prompts[:, None] * kv + kv_head, p.rows[:, None] * kv + kv_head
+    prompt_k = p.prompts[:, None] * kv + kv_head
+    row_k = torch.cat([prompt_k[p.prompt_of], p.rows[:, None] * kv + kv_head], 2)
     back = torch.zeros(len(p.tokens) * h, dtype=torch.int64)
     places = torch.cat([prompt_q.flatten(), row_q.flatten()])
     back[places] = torch.arange(len(places))
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q, k, v = q.reshape(-1, d), k.reshape(-1, d), v.reshape(-1, d)
-        k_prompt, v_prompt = (_rows(x, prompt_k).view(prompts, kv, s, d) for x in (k, v))
-        seen_prompt = attention(_rows(q, prompt_q), k_prompt, v_prompt, p.prompt_mask)
-        k_row = torch.cat([k_prompt[p.prompt_of], _rows(k, row_k)], 2)
-        v_row = torch.cat([v_prompt[p.prompt_of], _rows(v, row_k)], 2)
-        seen_row = attention(_rows(q, row_q), k_row, v_row, p.row_mask)
-        return _rows(torch.cat([seen_prompt.flatten(0, 3), seen_row.flatten(0, 3)]), back).view(-1, h * d)
+        of_prompts = attention(_rows(q, prompt_q), _rows(k, prompt_k), _rows(v, prompt_k), p.prompt_mask)
+        of_rows = attention(_rows(q, row_q), _rows(k, row_k), _rows(v, row_k), p.row_mask)
+        return _rows(torch.cat([of_prompts.flatten(0, 3), of_rows.flatten(0, 3)]), back).view(-1, h * d)
 
     x, turn = F.embedding(p.tokens, w.embedding), w.rotations[p.position][:, None]
     for layer in w.layers:

@@ -11,7 +11,7 @@ from torch import Tensor
 from workbench.models import fast
 from workbench.sample.engine import Completion, Uniforms, check_ids, check_prompts, check_sampling, draw
 
-CHUNK = 64  # the cache grows by so many positions
+CHUNK = 16  # the cache grows by so many positions
 DEAD_SHARE = 1 / 8  # finished rows are moved out of the way when they are this share of the rows
 SCORES = 1 << 24  # attention scores at once while reading prompts: 64 MB
 
@@ -69,7 +69,7 @@ class LocalSession:
             self.cache = self._new_cache(len(known), max(self.cached))
             self.first = self._feed_many([list(prompt) for prompt in known], [0] * len(known))  # [P,V]
             read, self.cache = self.cache, self._new_cache(len(prompts), max(self.cached) + 1)
-            self.cache[..., : read.shape[-2], :] = read[:, :, self.prompt_of]
+            self.cache[..., : read.shape[-1]] = read[:, :, self.prompt_of]
 
     def ids(self, row: int) -> list[int]:
         return list(self.rows[row])
@@ -166,26 +166,27 @@ class LocalSession:
                 stopped[row],
             )
 
-    # ---- the cache: [layers, 2 (keys, values), slots, K, positions, D] ----------------------------------------------
+    # ---- the cache: [layers, 2 (keys, values), slots, K, D, positions] ----------------------------------------------
+    # Positions last: the unused ones lie between the used ones in small gaps, and products read twice as fast.
 
     def _new_cache(self, slots: int, positions: int) -> Tensor:
         # zeros, because a masked key times anything must be finite
         w = self.w
-        return torch.zeros(len(w.layers), 2, slots, w.kv_heads, positions, w.head_dim, dtype=torch.float32)
+        return torch.zeros(len(w.layers), 2, slots, w.kv_heads, w.head_dim, positions)
 
     def _grow(self, positions: int) -> None:
-        have = self.cache.shape[-2]
+        have = self.cache.shape[-1]
         if positions > have:
             old = self.cache
             self.cache = self._new_cache(len(self.rows), -(-positions // CHUNK) * CHUNK)
-            self.cache[..., :have, :] = old
+            self.cache[..., :have] = old
 
     def _to_front(self, rows: list[int]) -> None:
         """Exchange slots so that `rows` are in the first ones."""
         wanted = set(rows)
         out = [slot for slot in range(len(rows)) if self.row_in[slot] not in wanted]
         into = [self.slot_of[row] for row in rows if self.slot_of[row] >= len(rows)]
-        self._exchange(out, into, self.cache.shape[-2])
+        self._exchange(out, into, self.cache.shape[-1])
 
     def _compact(self, alive: Tensor, positions: int) -> Tensor:
         """Exchange finished rows among the first slots with live ones behind them: the old slot of each live row."""
@@ -199,7 +200,7 @@ class LocalSession:
     def _exchange(self, a: list[int], b: list[int], positions: int) -> None:
         if not a:
             return
-        cache = self.cache[..., :positions, :]
+        cache = self.cache[..., :positions]
         cache[:, :, a + b] = cache[:, :, b + a]
         for i, j in zip(a, b):
             self.row_in[i], self.row_in[j] = self.row_in[j], self.row_in[i]
@@ -246,18 +247,19 @@ class LocalSession:
             logits [n,V] float32.
         """
         w, cache = self.w, self.cache
-        n, kv, r, d, room = slots.stop - slots.start, w.kv_heads, w.group, w.head_dim, cache.shape[-2]
+        n, kv, r, d = slots.stop - slots.start, w.kv_heads, w.group, w.head_dim
         slot = torch.arange(slots.start, slots.stop)
         if inside is not None:
             slot = slot[:, None].expand(inside.shape)[inside]
-        place = (((slot[:, None] * kv) + torch.arange(kv)) * room + position[:, None]).flatten()
         layer_number = iter(range(len(w.layers)))
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            keys, values = cache[next(layer_number)]  # [slots,K,positions,D]
-            keys.view(-1, d).index_copy_(0, place, k.reshape(-1, d))
-            values.view(-1, d).index_copy_(0, place, v.reshape(-1, d))
-            keys, values = keys[slots, :, :longest], values[slots, :, :longest]
+            keys, values = cache[next(layer_number)]  # [slots,K,D,positions]
+            if mask is None:
+                keys[slots, ..., longest - 1], values[slots, ..., longest - 1] = k, v
+            else:
+                keys[slot, ..., position], values[slot, ..., position] = k, v
+            keys, values = (x[slots, ..., :longest].transpose(2, 3) for x in (keys, values))
             if inside is None:
                 return fast.attention(q.view(n, kv, r, 1, d), keys, values, mask).view(n, -1)
             padded = q.new_zeros(*inside.shape, kv, r, d)
