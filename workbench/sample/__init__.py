@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from workbench.sample.engine import Completion, Engine, Session
+from workbench.sample.hugging_face import HuggingFaceEngine
 from workbench.sample.local import LocalEngine
 from workbench.sample.rollout import encode_demonstration, rollout, transcript
 
 __all__ = [
-    "Completion", "Engine", "LocalEngine", "Session", "encode_demonstration", "rollout", "transcript",
+    "Completion", "Engine", "HuggingFaceEngine", "LocalEngine", "Session", "encode_demonstration", "rollout", "transcript",
 ]  # fmt: skip

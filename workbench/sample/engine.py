@@ -169,19 +169,17 @@ def draw(
     if temperature == 0:
         ids = logits.argmax(1, keepdim=True)
         return ids[:, 0], torch.log_softmax(logits, 1).gather(1, ids)[:, 0]
-    logp = torch.log_softmax(logits / temperature if temperature != 1 else logits, 1)
-    weight = logp.exp()
-    if top_k or top_p < 1:
-        weight = truncate(weight, top_p, top_k)
-    # twice as fast as torch.multinomial, more at larger sizes; float64, so that rare ids keep their probability
+    probability = torch.softmax(logits / temperature if temperature != 1 else logits, 1)
+    weight = truncate(probability, top_p, top_k) if top_k or top_p < 1 else probability
+    # faster than torch.multinomial, the more so the more rows; float64, so that rare ids keep their probability
     cumulative = weight.cumsum(1, dtype=torch.float64)
     ids = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)
-    return ids[:, 0], logp.gather(1, ids)[:, 0]
+    return ids[:, 0], probability.gather(1, ids)[:, 0].log_()
 
 
 def truncate(weight: Tensor, top_p: float, top_k: int) -> Tensor:
     """Keep the `top_k` largest of each row, and of these the smallest set that holds `top_p` of their sum; 0 elsewhere."""
-    ordered, index = weight.sort(1, descending=True, stable=True)
+    ordered, index = weight.sort(dim=1, descending=True, stable=True)
     if top_k:
         ordered[:, top_k:] = 0
     if top_p < 1:

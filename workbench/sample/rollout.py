@@ -55,8 +55,17 @@ def rollout(
             return act()
         except Exception:
             first = all(dialogue.stop is not Stop.ERROR for dialogue in dialogues)
-            level = logging.ERROR if first else logging.DEBUG  # a broken task fails in every row: one traceback will do
-            log.log(level, "task %s raised in row %d (problem %d)", task.name, row, dialogues[row].group, exc_info=True)
+            level = (
+                logging.ERROR if first else logging.DEBUG
+            )  # a broken task fails in every row: one traceback will do
+            log.log(
+                level,
+                "task %s raised in row %d (problem %d)",
+                task.name,
+                row,
+                dialogues[row].group,
+                exc_info=True,
+            )
             dialogues[row].stop, dialogues[row].outcome = Stop.ERROR, 0.0
             return None
 
