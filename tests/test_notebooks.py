@@ -49,8 +49,18 @@ def test_a_notebook_runs(stem, mode, monkeypatch, tmp_path):
     notebook, seconds = _execute(made(MASTERS / f"{stem}.py"))
     print(f"{stem} {mode}: {seconds:.1f} s")
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    widgets = (
+        notebook.metadata.get("widgets", {})
+        .get("application/vnd.jupyter.widget-state+json", {})
+        .get("state", {})
+    )
+    outputs += [output for widget in widgets.values() for output in widget["state"].get("outputs", ())]
 
-    printed = "".join(output.text for output in outputs if output.output_type == "stream")
+    failed = [
+        output for output in outputs if output["output_type"] == "error"
+    ]  # a slider's error stops no cell
+    assert not failed, failed[0]["evalue"]
+    printed = "".join(output["text"] for output in outputs if output["output_type"] == "stream")
     verdicts = {name: mark for mark, name in re.findall(r"^([✔…✘]) (\d\d\.\w+): ", printed, re.MULTILINE)}
     wanted = course.names(stem[:2])
     assert sorted(verdicts) == sorted(wanted), "the notebook runs each of its chapter's checks"
@@ -62,7 +72,11 @@ def test_a_notebook_runs(stem, mode, monkeypatch, tmp_path):
         assert not any(key.startswith("image/") for key in data), "a figure without alt text: use plots.show"
         for image in re.findall(r"<img\b[^>]*>", data.get("text/html", "")):
             assert re.search(r'\balt="[^"]{10,}"', image), image[-300:]
-    warned = [output.text for output in outputs if output.output_type == "stream" and output.name == "stderr"]
+    warned = [
+        output["text"]
+        for output in outputs
+        if output["output_type"] == "stream" and output["name"] == "stderr"
+    ]
     assert not any("Warning" in text for text in warned), "".join(warned)[-2000:]
     left = {path for path in set(NOTEBOOKS.rglob("*")) - before if ".ipynb_checkpoints" not in path.parts}
     assert not left, f"the notebook leaves files behind: {sorted(left)}"
