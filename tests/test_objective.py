@@ -339,6 +339,10 @@ def test_equal_rewards_have_advantage_exactly_zero():
         for part in (o.episode_advantage(eps=0.0, floor=1e-12), o.episode_advantage("loo", "none"), o.token_returns()):
             assert (advantage_of(part, batch) == 0).all()
         assert o.dead(o.prepare(recipes.grpo, batch)) == 1.0
+    same = Batch.from_dialogues([dialogue(0, [[1], [2], [3], [4]], 0.7) for _ in range(7)])
+    for pool in ("turn", "r0"):
+        recipe = recipes.gtpo.but("same", advantage=o.turn_returns(gamma=0.7, pool=pool))
+        assert o.dead(o.prepare(recipe, same)) == (1.0 if pool == "turn" else 0.0)
 
 
 def test_alone_in_its_group_an_episode_has_advantage_zero():
@@ -346,6 +350,10 @@ def test_alone_in_its_group_an_episode_has_advantage_zero():
     for part in (o.episode_advantage(), o.episode_advantage("loo", "none"), o.turn_returns(), o.turn_returns(pool="flat")):
         found = advantage_of(part, batch)
         assert found[0] == 0 and found[1] > 0 > found[2]
+    lone = Batch.from_dialogues([dialogue(0, [[1], [2]], 1.0), dialogue(1, [[1], [2]], 1.0), dialogue(1, [[1], [2]], 0.0)])
+    for pool in ("turn", "r0"):
+        found = o.turn_returns(pool=pool)(lone, lone.at_last_tokens(o.outcome()(lone).double()), None)
+        assert (found[0] == 0).all() and (found[1] != 0).any()
 
 
 def test_gae_against_its_definition():
@@ -620,6 +628,8 @@ def test_parts_print_compare_and_refuse():
     for mistake, message in (
         (lambda: o.clip(low=-0.1), "low must be a number above 0"),
         (lambda: o.clip(low=float("nan")), "low"),
+        (lambda: o.token_sum(norm=float("inf")), "norm"),
+        (lambda: o.high_entropy(share=0), "share"),
         (lambda: o.turn_returns(pool="trun"), "'turn', 'flat', 'r0'"),
         (lambda: o.turn_returns(gamma=1.5), "gamma"),
         (lambda: o.fixed(size=0), "size"),

@@ -40,11 +40,12 @@ Check = tuple[Callable[[Any], bool], str]
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")
 
 
 positive: Check = (lambda v: _number(v) and v > 0, "a number above 0")
 not_negative: Check = (lambda v: _number(v) and v >= 0, "a number of at least 0")
+share: Check = (lambda v: _number(v) and 0 < v <= 1, "a number above 0, at most 1")
 fraction: Check = (lambda v: _number(v) and 0 <= v <= 1, "a number from 0 to 1")
 flag: Check = (lambda v: isinstance(v, bool), "True or False")
 

@@ -11,13 +11,13 @@ LARGEST = 20.0  # of a log-ratio: exp(20) = 5e8; beyond that a float32 gradient 
 
 
 def unit_mean(value: Tensor, unit: Tensor, mask: Tensor) -> Tensor:
-    """[B,T] -> [B,T]: the mean over the sampled tokens of the unit each token belongs to."""
+    """[B,T], 0 off the mask -> [B,T]: the mean over the sampled tokens of the unit each token belongs to."""
     width = int(unit.max()) + 1 if unit.numel() else 1
 
     def total(x: Tensor) -> Tensor:
         return torch.zeros(len(x), width, dtype=x.dtype, device=x.device).scatter_add(1, unit, x)
 
-    return (total(value * mask) / total(mask.to(value.dtype)).clamp(min=1)).gather(1, unit)
+    return (total(value) / total(mask.to(value.dtype)).clamp(min=1)).gather(1, unit)
 
 
 @part("ratio", gradient=one_of("unit", "token"))

@@ -58,7 +58,7 @@ def soft_overlong(batch: Batch, *, limit: int = 96, cache: int = 32) -> Tensor:
 def similarity(batch: Batch, *, alpha: float = 0.5) -> Tensor:
     """Partial credit for a failed rollout (outcome at most 0) that looks like its group's successes (outcome at least 1).
 
-    alpha times the mean cosine similarity to the successes, on the last turn (arXiv 2511.14846, section 3.4). Similarity is
+    alpha times the mean cosine similarity to the successes, on the last turn (arXiv 2511.14846). Similarity is
     that of the counts of 3-grams of sampled tokens, over all turns; it stands in for the paper's text-embedding model. An
     episode of fewer than three sampled tokens counts as one gram. A group without a success gets nothing.
     """

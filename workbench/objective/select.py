@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from workbench.batch import Batch, Stop
-from workbench.objective.part import fraction, part
+from workbench.objective.part import part
+from workbench.objective.part import share as a_share
 
 
 @part("select")
@@ -32,7 +33,7 @@ def drop_dead(batch: Batch, advantage: Tensor, entropy: Tensor | None) -> Tensor
     return (batch.mask & (advantage != 0).any(1, keepdim=True)).to(advantage.dtype)
 
 
-@part("select", needs=("entropy",), share=fraction)
+@part("select", needs=("entropy",), share=a_share)
 def high_entropy(batch: Batch, advantage: Tensor, entropy: Tensor | None, *, share: float = 0.2) -> Tensor:
     """The `share` of the batch's sampled tokens at which the policy was least certain."""
     if entropy is None:

@@ -41,7 +41,7 @@ grpo = Recipe(
     arxiv="2402.03300",
     formula=r"\frac1G\sum_i \frac1{T_i}\sum_t \min(\rho_{i,t}A_i,\ \mathrm{clip}(\rho_{i,t},1-\epsilon,1+\epsilon)A_i),"
     r"\qquad A_i = \frac{R_i-\mathrm{mean}(R)}{\mathrm{std}(R)}",
-    left_out=f"{NO_KL}: 0.04 in the paper, 0 in most code since 2025. Process rewards.",
+    left_out=f"{NO_KL}: DeepSeek-R1 used beta 0.001, TRL's default is 0. Process rewards.",
     reading="std divides by G - 1 and has 1e-4 added, as in TRL.",
 )
 
@@ -94,7 +94,7 @@ reinforce_pp_baseline = reinforce_pp.but(
     title="REINFORCE++ with the group's mean as baseline",
     arxiv="2501.03262",
     formula=r"A_i = \frac{C_i}{\mathrm{std}_{\mathrm{batch}}(C)},\qquad C_i = R_i-\mathrm{mean}_{\mathrm{group}}(R)",
-    left_out="The KL penalty (in the loss: regulariser=kl(beta, 'k2')).",
+    left_out="The KL penalty.",
     reading="std over episodes; verl's is over tokens, which differs when lengths do.",
 )
 
@@ -164,8 +164,8 @@ cispo = grpo.but(
     title="Clipped Importance Sampling Policy Optimization (MiniMax-M1)",
     arxiv="2506.13585",
     formula=r"\frac1{\sum_i T_i}\sum_i\sum_t \mathrm{sg}(\min(\rho_{i,t},c))\,A_i\log\pi(y_{i,t}\mid y_{i,<t})",
-    left_out="Dynamic sampling and the length penalty, taken from DAPO.",
-    reading="Only an upper cap, as an absolute number; 5 is TRL's advice.",
+    left_out="The lower limit on the ratio.",
+    reading="The cap is an absolute number, as in TRL, whose advice 5 is.",
 )
 
 sapo = grpo.but(

@@ -196,7 +196,7 @@ def _value_head(r: Recipe) -> str | None:
 
 
 def _advantage_in_unit(r: Recipe) -> str | None:
-    """A pooled ratio mixes the gradients of its tokens, so they must have one advantage (arXiv 2507.18071, section 4.3)."""
+    """A pooled ratio mixes the gradients of its tokens, so they must have one advantage (see arXiv 2507.18071)."""
     varies = {"sequence": ("turn_returns", "gae", "token_returns"), "turn": ("gae", "token_returns")}
     if r.advantage.name in varies.get(r.unit.name, ()) and r.ratio.get("gradient") == "unit" and r.surrogate.name != "cispo":
         return (
