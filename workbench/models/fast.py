@@ -73,7 +73,10 @@ def supports(model: Any) -> bool:
         return False
     plain = ("torch.nn.modules", "transformers.models.qwen3", "transformers.activations")
     return (
-        all(type(m).__module__.startswith(plain) and not m._forward_hooks for m in model.modules())
+        all(
+            type(m).__module__.startswith(plain) and not m._forward_hooks and not m._forward_pre_hooks
+            for m in model.modules()
+        )
         and all(p.dtype == torch.float32 and p.device.type == "cpu" for p in model.parameters())
         and set(config.layer_types) == {"full_attention"}
         and config.rope_parameters["rope_type"] == "default"
@@ -381,7 +384,7 @@ def pack(batch: Batch) -> Packing:
     starts, total = ends - np.concatenate([prompt_length, row_length]), int(ends[-1]) + 1
 
     def number(start: np.ndarray, length: np.ndarray) -> np.ndarray:
-        place = column[: length.max()]
+        place = column[: max(length.max(), 1)]
         return np.where(place < length[:, None], start[:, None] + place, total - 1)
 
     prompts, rows = number(starts[: len(first)], prompt_length), number(starts[len(first) :], row_length)
@@ -452,4 +455,4 @@ def evaluate(model: Any, batch: Batch, temperature: float = 1.0) -> Evaluation:
 
 def _rows(x: Tensor, index: Tensor) -> Tensor:
     """x [N,D] at index [...] -> [...,D]."""
-    return x.index_select(0, index.flatten()).view(*index.shape, -1)
+    return x.index_select(0, index.flatten()).view(*index.shape, x.shape[1])
