@@ -7,7 +7,7 @@ interrupted in the middle is undone in memory, and the folder holds complete ste
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench import seeding
+from workbench.models import LanguageModel, ValueHead
 from workbench.run_folder import Checkpoint, RunFolder, read_checkpoint, steps_of
 
 Tensors = dict[str, dict[str, Tensor]]
@@ -39,10 +40,10 @@ R = TypeVar("R", bound=Record)
 class State:
     """Everything that a step changes."""
 
-    policy: nn.Module
+    policy: LanguageModel
     optimiser: torch.optim.Optimizer
-    head: nn.Module | None = None
-    reference: nn.Module | None = None  # does not change: the policy that the run started from
+    head: ValueHead | None = None
+    reference: LanguageModel | None = None  # does not change: the policy that the run started from
     history: list[tuple[int, float]] = field(default_factory=list)
 
     def parameters(self) -> dict[str, Tensor]:
@@ -79,7 +80,7 @@ class State:
 def loop(
     advance: Callable[[int], R], state: State, steps: int, seed: int, run: str | Path | None, config: dict[str, Any],
     checkpoint_every: int, threads: int | None, progress: bool,
-) -> Iterator[R]:  # fmt: skip
+) -> Generator[R, None, None]:  # fmt: skip
     """Ask `advance` for the steps after those done so far, up to `steps`, and yield their records.
 
     Args:

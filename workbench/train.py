@@ -17,7 +17,7 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,7 @@ def sft(
     policy: models.LanguageModel, task: str | tasks.Task, *, steps: int, batch_size: int = 32, lr: float = 4e-3,
     error_rate: float = 0.2, seed: int = 0, max_grad_norm: float = 1.0, run: str | Path | None = None,
     checkpoint_every: int = 50, evaluate_every: int = 0, threads: int | None = 1, progress: bool = False,
-) -> Iterator[WarmStartRecord]:  # fmt: skip
+) -> Generator[WarmStartRecord, None, None]:  # fmt: skip
     """Supervised warm start: raise the probability of demonstrations, fresh ones in every step.
 
     A generator: each step happens when its record is asked for; stop when you like. AdamW, `lr` falling linearly to 0.
@@ -169,12 +169,12 @@ def sft(
 
 
 def train(
-    policy: nn.Module, task: str | tasks.Task, recipe: str | recipes.Recipe = "grpo", *, steps: int, seed: int = 0,
+    policy: models.LanguageModel, task: str | tasks.Task, recipe: str | recipes.Recipe = "grpo", *, steps: int, seed: int = 0,
     prompts: int = 16, lr: float = 3e-4, value_lr: float = 1e-2, temperature: float = 1.0, max_grad_norm: float = 1.0,
     engine: str | sample.Engine | None = None, recompute_logp: bool = False, rows_per_pass: int | None = None,
     run: str | Path | None = None, checkpoint_every: int = 1, evaluate_every: int = 0, threads: int | None = 1,
     progress: bool = False,
-) -> Iterator[StepRecord]:  # fmt: skip
+) -> Generator[StepRecord, None, None]:  # fmt: skip
     """Reinforcement learning on the training problems of a task.
 
     A generator: each step happens when its record is asked for. Stop when you like (break, close, interrupt): `policy` then
@@ -209,9 +209,9 @@ def train(
     def advance(step: int) -> StepRecord:
         return _reinforce(step, seed, task, sampler, update, prompts, evaluate_every)
 
-    bare = dataclasses.replace(recipe, parent=None, **dict.fromkeys(recipes.recipe.ABOUT, ""))
+    parts = recipe.to_dict() | dict.fromkeys(recipes.recipe.ABOUT, "") | {"parent": None}  # what counts, not what is said of it
     config = {
-        "kind": "train", "task": _settings(task), "recipe": bare.to_dict(), "policy": _policy_settings(policy), "seed": seed,
+        "kind": "train", "task": _settings(task), "recipe": parts, "policy": _policy_settings(policy), "seed": seed,
         "prompts": prompts, "lr": lr, "value_lr": value_lr, "temperature": temperature, "max_grad_norm": max_grad_norm,
         "engine": type(sampler).__name__, "recompute_logp": recompute_logp, "rows_per_pass": rows_per_pass,
         "evaluate_every": evaluate_every,
@@ -220,7 +220,7 @@ def train(
 
 
 def evaluate(
-    policy: nn.Module, task: str | tasks.Task, *, split: str = "test", problems: int = 256, temperature: float = 0.0,
+    policy: models.LanguageModel, task: str | tasks.Task, *, split: str = "test", problems: int = 256, temperature: float = 0.0,
     seed: int = 0, engine: str | sample.Engine | None = None, threads: int | None = 1,
 ) -> Score:  # fmt: skip
     """Play problems 0..problems-1 of a split once each, greedily unless a temperature is given.
