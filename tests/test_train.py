@@ -390,9 +390,28 @@ def test_minibatches_are_whole_groups():
 
 
 def test_dynamic_sampling_draws_until_it_has_enough_groups(policy):
-    (record,) = train(policy, "dapo", steps=1, prompts=6)
-    assert record.zero_advantage < 1 and record.tokens >= 6 * 8 * 2
+    class Odd(Digits):
+        """Only odd problems tell rollouts apart."""
+
+        def episode(self, problem):
+            self.odd = int(problem.prompt[1:]) % 2
+            return copy.copy(self)
+
+        def step(self, text):
+            return super().step(text) if self.odd else Reply(None, 0.0, True, 1.0)
+
+    spy = Spy(Odd())
+    (record,) = train(policy, "dapo", steps=1, prompts=4, task=spy)
+    assert spy.asked == [f"r{number}" for number in range(8)]  # four, two for the two dead ones, one, one
+    assert record.zero_advantage == 0 and record.tokens == pytest.approx(record.length * 64)
     assert len({row["prompt"] for row in record.rollouts}) == 1 and len(record.rollouts) == 8
+
+
+def test_every_step_samples_anew(policy):
+    same = recipes.grpo.but("same", prompts=wb.objective.uniform(pool=1))
+    one, two = train(policy, same, steps=2, prompts=1, lr=1e-30)
+    assert [row["prompt"] for row in one.rollouts] == [row["prompt"] for row in two.rollouts]
+    assert [row["turns"][0]["text"] for row in one.rollouts] != [row["turns"][0]["text"] for row in two.rollouts]
 
 
 def test_the_threads_are_as_before(policy):

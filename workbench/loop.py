@@ -107,7 +107,6 @@ def loop(
                     folder.record(record.as_row(), record.rollouts)
             except BaseException:
                 state.restore(good, "memory")
-                del state.history[asked:]
                 raise
             good, asked, done = now, len(state.history), record.step
             if bar is not None:
