@@ -5,8 +5,9 @@ from __future__ import annotations
 from workbench.sample.engine import Completion, Engine, Session
 from workbench.sample.hugging_face import HuggingFaceEngine
 from workbench.sample.local import LocalEngine
-from workbench.sample.rollout import encode_demonstration, rollout, transcript
+from workbench.sample.rollout import Mismatch, encode_demonstration, mismatch, rollout, transcript
 
 __all__ = [
-    "Completion", "Engine", "HuggingFaceEngine", "LocalEngine", "Session", "encode_demonstration", "rollout", "transcript",
+    "Completion", "Engine", "HuggingFaceEngine", "LocalEngine", "Mismatch", "Session", "encode_demonstration", "mismatch",
+    "rollout", "transcript",
 ]  # fmt: skip

@@ -10,7 +10,10 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from workbench.batch import Batch, Dialogue, Origin, Segment, Stop
 from workbench.models.tokenizer import decode, encode, prompt_ids, reply_ids
@@ -19,6 +22,7 @@ from workbench.sample.engine import Engine
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from workbench.models import LanguageModel
     from workbench.tasks.base import Problem, Reply, Task
 
 log = logging.getLogger(__name__)
@@ -156,3 +160,25 @@ def encode_demonstration(
 def transcript(batch: Batch, row: int, tokenizer: PreTrainedTokenizerBase) -> str:
     """The text of one episode, tags included: for logs and for reading."""
     return decode(tokenizer, batch.tokens[row, : int(batch.length[row])].tolist())
+
+
+def mismatch(policy: LanguageModel, batch: Batch, *, temperature: float = 1.0) -> Mismatch:
+    """How far the sampler's log-probabilities in `batch` are from what `policy` itself says of the same tokens.
+
+    float32 rounding is about 1e-6. An engine in bfloat16, or with other weights, shows here before it shows in training.
+    """
+    with torch.no_grad():
+        gap = (policy.evaluate(batch, temperature=temperature).logp - batch.logp_old)[batch.mask].double()
+    return Mismatch(gap.abs().mean().item(), gap.abs().max().item(), (gap.exp() - 1 - gap).mean().item())
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """mean, largest: of |log p of the trainer - log p of the sampler|; kl: the k3 estimate of KL(sampler || trainer), nats."""
+
+    mean: float
+    largest: float
+    kl: float
+
+    def __str__(self) -> str:
+        return f"mean |dlogp| {self.mean:.1e}, max {self.largest:.1e}, KL {self.kl:.1e}"
