@@ -15,10 +15,9 @@ Shapes: N packed tokens, E width, H heads, K key-value heads, R = H/K, D head si
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +67,7 @@ class Weights:
 def supports(model: Any) -> bool:
     """Whether this file computes exactly what `model` does: a plain float32 Qwen3 on the CPU with nothing attached to it
     (no adapter, quantisation, hook, sliding window, dropout or bias)."""
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     if getattr(config, "model_type", "") != "qwen3" or type(model).__name__ != "Qwen3ForCausalLM":
         return False
     plain = ("torch.nn.modules", "transformers.models.qwen3", "transformers.activations")
@@ -279,24 +278,26 @@ class _Attention(torch.autograd.Function):
 SMALLEST = 8_000_000  # multiply-adds; below it the other library's calls cost more than they save
 
 
-@contextlib.contextmanager
-def onednn(work: int) -> Iterator[None]:
-    """Inside, float32 products of `work` multiply-adds use oneDNN instead of MKL where that is known to be better.
+class onednn:
+    """Inside `with onednn(work)`, float32 products of `work` multiply-adds use oneDNN where that is known to be better.
 
     PyTorch's default, MKL, runs at half speed or less on some AMD processors, and torch.set_float32_matmul_precision("medium")
     sends products to oneDNN. On a processor with bfloat16 units that setting may also mean less precision, so it is
     used only after a measurement of the error; and only for our own products, because it slows others down (attention).
     The choice depends on the processor and the size, never on a stopwatch: a seed must give the same bits every time.
     """
-    if work < SMALLEST or not _prefer_onednn():
-        yield
-        return
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+
+    def __init__(self, work: int) -> None:
+        self.on = work >= SMALLEST and _prefer_onednn()
+
+    def __enter__(self) -> None:
+        if self.on:
+            self.before = torch.get_float32_matmul_precision()
+            torch.set_float32_matmul_precision("medium")
+
+    def __exit__(self, *_: object) -> None:
+        if self.on:
+            torch.set_float32_matmul_precision(self.before)
 
 
 @functools.cache

@@ -54,9 +54,9 @@ def rollout(
     session = engine.start([dialogue.prompt for dialogue in dialogues], seed=seed)
     context = engine.context or float("inf")
 
-    def attempt(row: int, act: Callable[[], Any]) -> Any:
+    def attempt(row: int, act: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            return act()
+            return act(*arguments)
         except Exception:
             first = all(dialogue.stop is not Stop.ERROR for dialogue in dialogues)
             level = (
@@ -73,7 +73,7 @@ def rollout(
             dialogues[row].stop, dialogues[row].outcome = Stop.ERROR, 0.0
             return None
 
-    episodes = [attempt(r, lambda d=d: task.episode(problems[d.group])) for r, d in enumerate(dialogues)]
+    episodes = [attempt(r, task.episode, problems[d.group]) for r, d in enumerate(dialogues)]
     live = [row for row, episode in enumerate(episodes) if episode is not None]
     for turn in range(task.max_turns):
         if not live:
@@ -105,7 +105,7 @@ def rollout(
             if turn + 1 == task.max_turns:
                 dialogue.stop = Stop.TURNS
                 continue
-            ids = attempt(row, lambda reply=reply: reply_ids(tokenizer, reply.text or ""))
+            ids = attempt(row, reply_ids, tokenizer, reply.text or "")
             if ids is None:
                 continue
             if length + len(ids) >= context:
