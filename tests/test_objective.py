@@ -265,6 +265,8 @@ def test_rewards_land_on_their_turns():
     assert o.gated_outcome()(batch).tolist() == [[0, 0], [0.5, 0], [-1, 0]]
     close(o.turn_penalty(0.25)(batch), torch.tensor([[-0.25, 0], [0, 0], [0, 0]]))
     assert o.step_rewards()(batch).tolist() == batch.rewards.tolist()
+    worse = Batch.from_dialogues([dialogue(0, [[1]], -1.0, [-1]), dialogue(0, [[1]], 1.0, [-1])])
+    assert o.gated_outcome()(worse).tolist() == [[-1], [0]]
     both = recipes.gtpo.but("both", reward=(o.outcome(), o.turn_penalty(0.25)))
     close(o.rewards(both, batch), torch.tensor([[-0.25, 1], [0.5, 0], [-1, 0]]))
 
@@ -463,7 +465,9 @@ def test_entropy_bonus_and_value_loss():
         o.loss(recipe, prepared, logp)
     ppo = recipes.ppo.but("p", regulariser=o.value_loss(0.1, clip=None), advantage=o.gae(lam=1.0))
     prepared = o.prepare(ppo, batch, values=0 * ones)
-    close(prepared.returns, torch.where(batch.mask, batch.outcome[:, None].double(), 0))
+    wanted = batch.outcome[:, None].double().expand_as(ones)
+    close(prepared.returns[batch.mask], wanted[batch.mask])
+    close(o.prepare(ppo, batch, values=0.3 * ones).returns[batch.mask], wanted[batch.mask])  # lambda 1: the return itself
     values = (0 * ones + 0.5).requires_grad_()
     value = o.loss(ppo, prepared, logp, values=values)[0]
     gradient = torch.autograd.grad(value, values)[0]
