@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ MOST = 300_000  # outcomes to list in one call
 
 
 class WithRollout(Parts, Protocol):
+    """An objective that also says how prompts are rolled out; a `Recipe` does."""
+
     @property
     def rollout(self) -> Part: ...
 
@@ -74,7 +76,7 @@ class Bias:
     variance: float
 
 
-def measure(recipe: WithRollout, logits: Tensor, means: Tensor, **settings) -> Bias:  # type: ignore[no-untyped-def]
+def measure(recipe: WithRollout, logits: Tensor, means: Tensor, **settings: Any) -> Bias:
     """Bias and variance of a recipe; `settings` are those of `expected_update`."""
     update, gradient = expected_update(recipe, logits, means, **settings), policy_gradient(logits, means)
     square = (gradient**2).sum()

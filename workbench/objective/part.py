@@ -51,14 +51,17 @@ flag: Check = (lambda v: isinstance(v, bool), "True or False")
 
 
 def whole(low: int) -> Check:
+    """A whole number of at least `low`."""
     return (lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= low, f"a whole number of at least {low}")
 
 
 def one_of(*choices: str | int) -> Check:
+    """One of the choices."""
     return (lambda v: v in choices and not isinstance(v, bool), "one of " + ", ".join(repr(choice) for choice in choices))
 
 
 def optional(check: Check) -> Check:
+    """None, or what passes `check`."""
     return (lambda v: v is None or check[0](v), f"None or {check[1]}")
 
 
@@ -77,6 +80,7 @@ class Part:
         return dict(self.settings)[setting]
 
     def get(self, setting: str, default: Any = None) -> Any:
+        """The value of a setting; `default` where this part has no such setting."""
         return dict(self.settings).get(setting, default)
 
     @property

@@ -29,6 +29,7 @@ class Terms:
     returns: Tensor | None = None
 
     def need(self, name: str, whose: str) -> Tensor:
+        """The term `name`. Raises ValueError where it was not given; `whose` penalty asks."""
         value = getattr(self, name)
         if value is None:
             raise ValueError(f"{whose} needs {name} [B,T]; give it to prepare() or loss()")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from workbench.objective.part import optional, part, positive
+from workbench.objective.part import Part, optional, part, positive
 
 
 @part("surrogate")
@@ -52,7 +52,7 @@ def sapo(
     return torch.sigmoid(tau * (ratio - 1)) * 4 / tau * advantage
 
 
-def gradient_weight(surrogate, ratio: Tensor, advantage: Tensor, logp: Tensor | None = None) -> Tensor:  # type: ignore[no-untyped-def]
+def gradient_weight(surrogate: Part, ratio: Tensor, advantage: Tensor, logp: Tensor | None = None) -> Tensor:
     """d objective / d log pi of each token, for ratios of single tokens: what multiplies grad log pi.
 
     Args:

@@ -83,6 +83,7 @@ class Engine(Protocol):
 
 
 def check_prompts(prompts: Sequence[Sequence[int]], vocab_size: int, context: int | None) -> None:
+    """Refuse, in words, prompts that `Engine.start` cannot take."""
     if not len(prompts):
         raise ValueError("no prompts: an empty prompt set gives no rollouts; check the task and its split")
     for number, prompt in enumerate(prompts):
@@ -99,6 +100,7 @@ def check_prompts(prompts: Sequence[Sequence[int]], vocab_size: int, context: in
 
 
 def check_ids(ids: Sequence[int], vocab_size: int, where: str) -> None:
+    """Refuse ids outside the vocabulary; `where` they are is part of the message."""
     low, high = min(ids, default=0), max(ids, default=0)
     if low < 0 or high >= vocab_size:
         raise ValueError(
@@ -111,6 +113,7 @@ def check_sampling(
     rows: Sequence[int], count: int, vocab_size: int, max_tokens: int, stop: Collection[int], temperature: float,
     top_p: float, top_k: int,
 ) -> None:  # fmt: skip
+    """Refuse, in words, settings that `Session.sample` cannot take; `count` is the number of rows there are."""
     for row in rows:
         if not 0 <= row < count:
             raise ValueError(f"row {row} does not exist: the session has rows 0 to {count - 1}")

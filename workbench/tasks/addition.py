@@ -55,6 +55,8 @@ class Addition:
 
 @dataclass
 class AdditionEpisode:
+    """One answer to one sum."""
+
     problem: Problem
 
     def step(self, text: str) -> Reply:

@@ -90,7 +90,9 @@ class Task(Protocol):
         """
         ...
 
-    def episode(self, problem: Problem) -> Episode: ...
+    def episode(self, problem: Problem) -> Episode:
+        """A fresh attempt at `problem`."""
+        ...
 
     def gold(self, problem: Problem) -> list[str]:
         """The assistant turns of a script that scores 1."""

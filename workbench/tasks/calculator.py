@@ -133,6 +133,8 @@ class Calculator:
 
 @dataclass
 class CalculatorEpisode:
+    """One attempt at one chain."""
+
     task: Calculator
     problem: Problem
     turn: int = 0
