@@ -292,7 +292,7 @@ def vllm_sampling(size: str, pairs: int) -> tuple[Paired, float]:
             max_model_len=128, block_size=32, disable_log_stats=True,
         )  # fmt: skip
     settings = SamplingParams(
-        n=GROUP, max_tokens=NEW, min_tokens=NEW, ignore_eos=True, logprobs=0, detokenize=False
+        n=GROUP, max_tokens=NEW, ignore_eos=True, logprobs=0, detokenize=False
     )
     torch.set_num_threads(1)
 
