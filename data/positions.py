@@ -45,7 +45,8 @@ class Copier(nn.Module):
             self.model.model.rotary_emb = Still()
         if arm == "learned":
             stream = torch.Generator().manual_seed(seeding.integer(seed, "positions"))
-            self.table = nn.Parameter(0.06 * torch.randn(64, 64, generator=stream))  # as the embeddings at init
+            spread = self.model.config.initializer_range  # that of the embeddings
+            self.table = nn.Parameter(spread * torch.randn(64, 64, generator=stream))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """[B,T] -> logits [B,T,V]."""

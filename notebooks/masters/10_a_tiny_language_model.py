@@ -627,8 +627,8 @@ plots.tokens([names], [before], mask=[mask], names=["dialogue"], details=[hints]
 start, end = names.index("<T>"), names.index("</T>")
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True)
 for head, ax in enumerate(axes):
-    image = ax.imshow(looks[1][head, start:end, : end + 1], cmap="cividis", vmin=0, vmax=1, aspect="auto")
-    ax.set_xticks(range(end + 1), names[: end + 1], fontsize=9)
+    image = ax.imshow(looks[1][head, start:end, : start + 1], cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    ax.set_xticks(range(start + 1), names[: start + 1])
     ax.set_yticks(range(end - start), names[start:end])
     ax.grid(False)
     ax.set(xlabel="token it looks at", title=f"layer 1, head {head}")
@@ -637,7 +637,7 @@ fig.colorbar(image, ax=axes, label="attention")
 where = [names[int(t)] for t in looks[1][0, start:end].argmax(-1)]
 plots.show(
     fig,
-    alt=f"Attention of the tokens of the call to all earlier ones, in the two heads of layer 1. Head 0 looks most at: {' '.join(where)}.",
+    alt=f"Attention of the tokens of the call to the question, in the two heads of layer 1. Head 0 looks most at: {' '.join(where)}.",
     caption="A bright diagonal through the question: while it writes <T>, it looks at the first digit; while it writes the "
     "first digit, at the second. Each token looks at what must be written next.",
 )
