@@ -24,8 +24,9 @@ except ModuleNotFoundError:
     fast = None
 
 # Qwen3 shapes: layers, width, heads, key-value heads, inner width of the feed-forward layer; then the standard deviation
-# of the first weights: at width 64 Qwen3's .02 starts learning late (a warm start of 400 steps on `calculator` got no
-# whole test demonstration right in two seeds of two), at width 128 it does not.
+# of the first weights. Warm start on `calculator`, 400 steps of batch 32, share of whole test demonstrations right under
+# greedy choice, seeds 0 and 1: "0.2m" 0 and 0 with Qwen3's own .02, .95 and .10 with .06. At "0.8m" (200 steps) .02 and
+# .045 did not differ by more than the seeds do, so Qwen3's stays.
 SIZES = {
     "0.1m": (2, 64, 2, 1, 192, 0.06),
     "0.2m": (3, 64, 4, 2, 192, 0.06),
