@@ -167,6 +167,7 @@ class Digits:
 
 
 def share_of_digits(text: str) -> float:
+    """The reward that both trainers are given: cheap, and different from rollout to rollout."""
     return sum(c.isdigit() for c in text) / max(len(text), 1)
 
 
@@ -324,6 +325,7 @@ def vllm_sampling(size: str, pairs: int) -> tuple[Paired, float]:
 
 
 def machine() -> Iterator[str]:
+    """What the ratios depend on, line by line."""
     import torch
 
     from workbench.models import fast
@@ -428,6 +430,7 @@ def report(sizes: Sequence[str], pairs: int, show: Callable[[str], None] = print
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """The command `workbench bench`."""
     parser = argparse.ArgumentParser(prog="workbench bench", description=str(__doc__).split("\n\n")[0])
     parser.add_argument("--quick", action="store_true", help="the 0.8m model only")
     parser.add_argument(

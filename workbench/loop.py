@@ -47,6 +47,7 @@ class State:
     history: list[tuple[int, float]] = field(default_factory=list)
 
     def parameters(self) -> dict[str, Tensor]:
+        """Everything that is trained, by name."""
         head = {} if self.head is None else {f"head.{name}": value for name, value in trainable(self.head).items()}
         return {**trainable(self.policy), **head}
 
@@ -64,6 +65,7 @@ class State:
         }
 
     def restore(self, tensors: Tensors, where: object) -> None:
+        """Put back what `capture` took. Raises ValueError for a checkpoint of another model; `where` it lies."""
         copy_into(trainable(self.policy), tensors["policy"], where)
         training = tensors["training"]
         if self.head is not None:
@@ -186,6 +188,7 @@ def _compare(mine: Mapping[str, Tensor], saved: Mapping[str, Tensor], where: obj
 
 @torch.no_grad()
 def copy_into(mine: Mapping[str, Tensor], saved: Mapping[str, Tensor], where: object) -> None:
+    """Overwrite `mine` in place. Raises ValueError, naming the first tensor that differs, and changes nothing then."""
     _compare(mine, saved, where)
     for name, value in mine.items():
         value.copy_(saved[name])
@@ -196,6 +199,7 @@ def _same(mine: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> bool:
 
 
 def device_of(policy: nn.Module) -> torch.device:
+    """Where the policy's weights are."""
     return next(policy.parameters()).device
 
 
@@ -212,6 +216,7 @@ def _made_with(threads: int | None) -> dict[str, Any]:
 
 @contextmanager
 def use_threads(count: int | None) -> Iterator[None]:
+    """Let torch use `count` threads inside, what it used before afterwards; None changes nothing."""
     before = torch.get_num_threads()
     if count is not None:
         torch.set_num_threads(count)
