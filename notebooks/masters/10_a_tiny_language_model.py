@@ -599,11 +599,11 @@ for name, values in (("greedy", greedy), ("temperature 1", drawn)):
 #
 # ## Looking inside
 #
-# Here is a dialogue as the model sees it. Point at a token, or step through with Tab: it shows how probable the token was just before
-# it was said, and what else the model had in mind. Grey tokens were given, not said by the model.
+# Here is a flawless dialogue, as the model sees it. Point at a token, or step through with Tab: it shows how probable the model found
+# the token just before it came, and what else it had in mind. Grey tokens are not the assistant's.
 
 # %%
-ids, _ = talk(task.problem(0, split="test"))
+ids = encode(dialogue(task.problem(0, split="test")), vocabulary)
 logits, looks = forward(ids, w)
 chance = logits.softmax(-1)
 names = [token.replace("\n", "⏎") for token in tokenizer.convert_ids_to_tokens(ids)]
@@ -638,8 +638,8 @@ where = [names[int(t)] for t in looks[1][0, start:end].argmax(-1)]
 plots.show(
     fig,
     alt=f"Attention of the tokens of the call to the question, in the two heads of layer 1. Head 0 looks most at: {' '.join(where)}.",
-    caption="A bright diagonal through the question: while it writes <T>, it looks at the first digit; while it writes the "
-    "first digit, at the second. Each token looks at what must be written next.",
+    caption="A bright diagonal through the question: <T> looks at the first digit, the first digit of the call looks at the "
+    "second, and so on. Each token looks at what must be written next.",
 )
 
 # %% [markdown]
