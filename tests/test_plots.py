@@ -349,3 +349,13 @@ def test_play_without_a_kernel_draws_once_and_refuses_what_is_no_control():
     assert seen == [(4, "a")]
     with pytest.raises(ValueError, match="no control can be made of k"):
         plots.play(lambda k: None, k=object())
+
+
+def test_numbers_that_are_never_negative_get_a_legend_from_zero():
+    from workbench.plots import viewer
+
+    def page(value):
+        return viewer._page([["a", "b"]], [value], None, None, None, None, "probability", 1)
+
+    assert "<span>0</span>" in page([0.2, 0.9]) and "dotted" not in page([0.2, 0.9]).split("</style>")[1]
+    assert "<span>−1</span>" in page([-0.2, 0.9]) and "dotted: negative" in page([-0.2, 0.9])

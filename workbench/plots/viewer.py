@@ -30,6 +30,7 @@ _CSS = """<style>
 .wb-tokens .key{display:flex;align-items:center;gap:.5em;color:#444;font-size:12px;padding-bottom:.4em}
 .wb-tokens .bar{width:9em;height:.9em;border:1px solid #ccc;border-radius:2px;
  background:linear-gradient(90deg,rgb(222,143,5),#fff,rgb(1,115,178))}
+.wb-tokens .bar.up{background:linear-gradient(90deg,#fff,rgb(1,115,178))}
 </style>"""
 
 
@@ -77,15 +78,7 @@ def _page(
                 tips.append(f"log-prob {float(logp[b][t]):.3f} (probability {chance:.3f})")
             if details is not None and details[b][t]:
                 tips.append(str(details[b][t]))
-            kind = (
-                "given"
-                if not sampled[b][t]
-                else "pos"
-                if value[b][t] > 0
-                else "neg"
-                if value[b][t] < 0
-                else "zero"
-            )
+            kind = ("zero", "pos", "neg")[int(np.sign(float(value[b][t])))] if sampled[b][t] else "given"
             paint = f' style="background:{_shade(float(value[b][t]), top)}"' if sampled[b][t] else ""
             visible = html.escape(text.replace("\n", "⏎"), quote=True)
             tip = html.escape("\n".join(tips), quote=True)
@@ -97,9 +90,12 @@ def _page(
         lines.append(
             f'<div class="row"><span class="name">{name}</span><span class="line">{"".join(spans)}</span></div>'
         )
+    signed = min(shown, default=-1.0) < 0
+    low, high, bar = (f"−{top:.2g}", f"+{top:.2g}", "bar") if signed else ("0", f"{top:.2g}", "bar up")
+    note = "solid line below: positive, dotted: negative; " if signed else ""
     key = (
-        f'<div class="key"><span>−{top:.2g}</span><span class="bar"></span><span>+{top:.2g}</span>'
-        f"<span>{html.escape(label)} (solid line below: positive, dotted: negative; grey: given, not sampled)</span></div>"
+        f'<div class="key"><span>{low}</span><span class="{bar}"></span><span>{high}</span>'
+        f"<span>{html.escape(label)} ({note}grey: given, not sampled)</span></div>"
     )
     said = f"{html.escape(label)} of each token"
     return f'{_CSS}<div class="wb-tokens" role="group" aria-label="{said}">{key}{"".join(lines)}</div>'
