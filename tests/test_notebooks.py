@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -85,11 +86,20 @@ def test_a_notebook_runs(stem, mode, monkeypatch, tmp_path):
 def _execute(notebook):
     """Run `notebook` in a kernel of its own, in the folder of the notebooks; a slow one or an error fails the test."""
     from nbclient import NotebookClient
+    from nbclient.exceptions import CellTimeoutError
 
-    start = time.monotonic()
     resources = {"metadata": {"path": str(NOTEBOOKS)}}
-    client = NotebookClient(notebook, timeout=LIMIT * PATIENCE, kernel_name="python3", resources=resources)
-    client.execute()
-    seconds = time.monotonic() - start
-    assert seconds < LIMIT * PATIENCE
-    return notebook, seconds
+    for attempt in (1, 2):
+        copy, start = deepcopy(notebook), time.monotonic()
+        try:
+            NotebookClient(copy, timeout=LIMIT * 2, kernel_name="python3", resources=resources).execute()
+        except CellTimeoutError:
+            # ipykernel 7 now and then loses a request and then sits idle (microsoft/vscode-jupyter#17228): a fresh kernel
+            # gets one more chance. A cell that is really too slow, or does not end, fails both times.
+            if attempt == 2:
+                raise
+            continue
+        seconds = time.monotonic() - start
+        assert seconds < LIMIT * PATIENCE
+        return copy, seconds
+    raise AssertionError("not reached")
