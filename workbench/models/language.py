@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +11,12 @@ from torch import Tensor, nn
 
 from workbench import seeding
 from workbench.batch import Batch
+from workbench.models import fast
 from workbench.models.evaluation import Evaluation
 from workbench.models.tokenizer import make_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-try:
-    fast: Any = importlib.import_module("workbench.models.fast")
-except ModuleNotFoundError:
-    fast = None
 
 # Qwen3 shapes: layers, width, heads, key-value heads, inner width of the feed-forward layer; then the standard deviation
 # of the first weights. Warm start on `calculator`, 400 steps of batch 32, share of whole test demonstrations right under
@@ -83,7 +78,7 @@ class LanguageModel(nn.Module):
                 no prompt, or a temperature that is not positive.
         """
         self._check(batch, temperature)
-        if fast is not None and batch.mask.any() and fast.supports(self.model):
+        if batch.mask.any() and fast.supports(self.model):
             return fast.evaluate(self.model, batch, temperature)
         return evaluate_with_transformers(self.model, batch, temperature)
 
