@@ -127,7 +127,8 @@ def sft(
 ) -> Generator[WarmStartRecord, None, None]:  # fmt: skip
     """Supervised warm start: raise the probability of demonstrations, fresh ones in every step.
 
-    A generator: each step happens when its record is asked for; stop when you like. AdamW, `lr` falling linearly to 0.
+    A generator: each step happens when its record is asked for; stop when you like. AdamW; the learning rate rises to `lr` over
+    the first tenth of the steps (without that, one seed in three learned addition late or not at all) and falls linearly to 0.
 
     Args:
         error_rate: share of demonstrations with a mistake in them: without, there is little for `train` to improve on.
@@ -150,7 +151,7 @@ def sft(
             sample.encode_demonstration(problem.prompt, task.demonstration(problem, rng, error_rate), policy.tokenizer, group=n)
             for n, problem in enumerate(problems)
         ]).to(device_of(policy))  # fmt: skip
-        rate = lr * (1 - (step - 1) / steps)
+        rate = lr * min(1.0, step / max(1, steps // 10)) * (1 - (step - 1) / steps)
         state.optimiser.param_groups[0]["lr"] = rate
         loss = -policy.evaluate(batch).logp.sum() / batch.mask.sum()
         state.optimiser.zero_grad()
