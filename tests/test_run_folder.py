@@ -183,6 +183,7 @@ def test_a_full_disk_loses_nothing_and_the_run_goes_on(path):
             [sys.executable, "-c", textwrap.dedent(code), str(limit), str(size)], capture_output=True, text=True, check=True
         )
         assert "File too large while writing to" in done.stdout and "to go on" in done.stdout, done
+        assert (path / "rollouts.jsonl").read_bytes().endswith(b"\n"), "half a line was left"
         reached = int(done.stdout.split("(step ")[1].split(" ")[0])
         assert steps_in(path) == list(range(1, reached + 1))
         with RunFolder(path, CONFIG) as folder:
