@@ -16,9 +16,9 @@ from workbench import models, recipes, tasks
 from workbench.loop import restore
 from workbench.objective import kl, turn_penalty, updates
 from workbench.run_folder import read_rows
-from workbench.stats import permutation_test
+from workbench.stats import permutation_test, wilson_interval
 from workbench.tasks import Problem, Reply
-from workbench.train import _minibatches, _wilson
+from workbench.train import _minibatches
 
 TIMES = ("seconds", "tokens_per_second")
 
@@ -427,8 +427,8 @@ def test_the_threads_are_as_before(policy):
 
 
 def test_a_score_has_wilsons_interval(policy):
-    assert _wilson(0.5, 100) == pytest.approx((0.40383, 0.59617), abs=1e-5)  # Brown, Cai and DasGupta 2001
-    assert _wilson(1.0, 20) == pytest.approx((0.83887, 1.0), abs=1e-5)
+    assert wilson_interval(0.5, 100)[1:] == pytest.approx((0.40383, 0.59617), abs=1e-5)  # Brown, Cai and DasGupta 2001
+    assert wilson_interval(1.0, 20)[1:] == pytest.approx((0.83887, 1.0), abs=1e-5)
     greedy = wb.evaluate(policy, Digits(), problems=30)
     assert greedy == wb.evaluate(policy, Digits(), problems=30, seed=1)
     assert wb.evaluate(policy, Digits(), problems=30, temperature=1.0, seed=1) != wb.evaluate(

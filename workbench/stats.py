@@ -6,9 +6,9 @@ Tibshirani 1993, chapters 13 (percentile interval) and 15 (permutation test).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import combinations
-from math import comb
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,6 +70,16 @@ def t_interval(x: Any, *, level: float = 0.95) -> Interval:
     return Interval(centre, centre - half, centre + half)
 
 
+def wilson_interval(share: float, n: int, *, level: float = 0.95) -> Interval:
+    """Wilson's interval (1927) for the chance of success after a `share` of n trials succeeded; it stays within 0 and 1."""
+    if n < 1 or not 0 <= share <= 1:
+        raise ValueError(f"share must lie between 0 and 1, of at least one trial, not {share!r} of {n!r}")
+    _check_level(level)
+    z = float(scipy_stats.norm.ppf((1 + level) / 2))
+    centre, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return Interval(share, (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n))
+
+
 def paired_difference(a: Any, b: Any, *, level: float = 0.95) -> Interval:
     """Student's interval for the mean of a - b, where a[..., r] and b[..., r] come from the same seed r."""
     a, b = _numbers(a, "a"), _numbers(b, "b")
@@ -102,7 +112,7 @@ def permutation_test(a: Any, b: Any, *, seed: int, paired: bool = False, draws: 
         null, seen = (1 - 2 * bits) @ difference / len(a), difference.mean()
     else:
         pooled, size = np.concatenate([a, b]), len(a)
-        exact = comb(len(pooled), size) <= _EXACT
+        exact = math.comb(len(pooled), size) <= _EXACT
         if exact:
             first = np.array(list(combinations(range(len(pooled)), size)))
         else:

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from workbench import models, objective, recipes, sample, seeding, tasks
+from workbench import models, objective, recipes, sample, seeding, stats, tasks
 from workbench.batch import Batch, Stop
 from workbench.loop import State, device_of, loop, trainable, use_threads
 from workbench.models import fast
@@ -242,7 +242,7 @@ def evaluate(
         )  # fmt: skip
     played = _without_errors(batch, "this evaluation")
     n, p = len(played), played.outcome.mean().item()
-    low, high = _wilson(p, n)
+    _, low, high = stats.wilson_interval(p, n)
     return Score(p, low, high, n, len(batch) - n, played.mask.sum(1).float().mean().item(), played.turns.float().mean().item())
 
 
@@ -499,9 +499,3 @@ def _policy_settings(policy: Any) -> dict[str, Any]:
         "trained": sum(value.numel() for value in trainable(policy).values()),
         **{name: getattr(policy, name) for name in ("vocab_size", "hidden_size", "context")},
     }
-
-
-def _wilson(p: float, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson, 1927); unlike p +- 1.96 s it stays within 0 and 1."""
-    centre, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (centre - half) / (1 + z * z / n), (centre + half) / (1 + z * z / n)
