@@ -18,10 +18,10 @@
 import itertools
 import math
 
-import ipywidgets
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from ipywidgets import Checkbox, Dropdown, IntSlider
 
 import workbench as wb
 from workbench import plots
@@ -51,12 +51,12 @@ POLICY = np.array([0.1, 0.6, 0.3])
 # number to all logits changes nothing), so the arrow lies in a plane and we can draw it. Three rays say which answer a push favours.
 
 # %%
-PLANE = np.array([[0, -1, 1], [2, -1, -1]]) / np.sqrt([[2], [6]])  # [2,3]: drops the direction that changes nothing
+PLANE = np.array([[0, -1, 1], [2, -1, -1]]) / np.sqrt([[2], [6]])  # [2,3]
 
 
 def compass(ax, reach, title):
     """Axes in the plane of gradients, with one ray of length `reach` for each answer."""
-    for name, ray in zip(ANSWERS, (np.eye(3) @ PLANE.T) * np.sqrt(1.5), strict=True):
+    for name, ray in zip(ANSWERS, (np.eye(3) @ PLANE.T) * np.sqrt(1.5)):
         ax.plot(*np.outer(ray, [0, reach]), color="#bbbbbb", linewidth=1, linestyle="-", zorder=0)
         ax.text(*(1.08 * reach * ray), f"more {name}", ha="center", va="center", color="#444444", fontsize=9)
     ax.set(aspect="equal", xlim=(-1.3 * reach, 1.3 * reach), ylim=(-0.75 * reach, 1.2 * reach), title=title)
@@ -64,13 +64,14 @@ def compass(ax, reach, title):
 
 
 def exact_arrow(ax):
-    style = {"arrowstyle": "-|>", "color": "black", "lw": 2, "mutation_scale": 16, "shrinkA": 0, "shrinkB": 0}
+    style = {"arrowstyle": "-|>", "color": "black", "lw": 2, "mutation_scale": 16, "shrinkB": 0}
     ax.annotate("", PLANE @ exact, (0, 0), arrowprops=style)
     ax.plot([], [], color="black", linestyle="-", label="exact gradient")
 
 
 def cross(ax, push):
-    ax.plot(*(PLANE @ push), "X", color=plots.COLORS[1], markeredgecolor="black", markersize=12, label="mean of the cloud")
+    style = {"color": plots.COLORS[1], "markeredgecolor": "black", "markersize": 12}
+    ax.plot(*(PLANE @ push), "X", **style, label="mean of the cloud")
 
 
 # %% [markdown]
@@ -86,18 +87,21 @@ others = (marks.sum(1, keepdims=True) - marks) / 7  # what the seven others earn
 exact = POLICY * (REWARD - POLICY @ REWARD)
 
 fig, axes = plt.subplots(1, 2, figsize=(9, 4))
-for ax, title, credit in zip(axes, ("credit = reward", "credit = reward − others' mean"), (marks, marks - others), strict=True):
+titles = ("credit = reward", "credit = reward − others' mean")
+for ax, title, credit in zip(axes, titles, (marks, marks - others)):
     compass(ax, 0.75, title)
     estimate = (credit[..., None] * score).mean(1) @ PLANE.T
-    ax.plot(*(estimate + rng.normal(0, 0.006, estimate.shape)).T, ".", color=plots.COLORS[0], alpha=0.08, markersize=4)
+    shaken = estimate + rng.normal(0, 0.006, estimate.shape)
+    ax.plot(*shaken.T, ".", color=plots.COLORS[0], alpha=0.08, markersize=4)
     exact_arrow(ax)
     ax.legend(loc="lower center")
 plots.show(
     fig,
-    alt="Two clouds of 3000 gradient estimates around the same short black arrow. The left one, without a subtraction, spreads over the "
-    "whole plane; the right one is a fraction of its size.",
-    caption="Each dot is the estimate from one group of eight answers (shaken slightly, or they would hide one another). Both clouds have "
-    "their centre on the tip of the black arrow.",
+    alt="Two clouds of 3000 gradient estimates around the same short black arrow. The left one, "
+    "without a subtraction, spreads over the whole plane; the right one is a fraction of its "
+    "size.",
+    caption="Each dot is the estimate from one group of eight answers (shaken slightly, or they would "
+    "hide one another). Both clouds have their centre on the tip of the black arrow.",
 )
 
 # %% [markdown]
@@ -185,7 +189,7 @@ def estimates(counts, advantage, policy=POLICY):
 
 counts, probability = every_group(8)
 print(len(counts), "groups of eight; probabilities add up to", probability.sum().round(12))
-print("the likeliest:", dict(zip(ANSWERS, counts[probability.argmax()].tolist(), strict=True)), "with", probability.max().round(3))
+print("the likeliest:", dict(zip(ANSWERS, counts[probability.argmax()].tolist())), "with", probability.max().round(3))
 
 # %% [markdown]
 # Two numbers say how good an estimator is. Its **bias** is how far its mean is from the exact gradient; its **noise** is how far a single
@@ -225,10 +229,11 @@ ax.set_title("Any constant is allowed; some are better")
 ax.legend(loc="lower right")
 plots.show(
     fig,
-    alt=f"The noise falls from {noise[0]:.2f} at a baseline of -1 to {noise.min():.2f} near 0.26 and rises again; the mean reward, "
-    "0.16, is close to the best but is not it.",
-    caption="The bias is zero all along this curve. The mark for turning up is the left end: a baseline of -1. The mean reward is a good "
-    "baseline, but the bottom lies a little to its right.",
+    alt=f"The noise falls from {noise[0]:.2f} at a baseline of -1 to {noise.min():.2f} near 0.26 "
+    "and rises again; the mean reward, 0.16, is close to the best but is not it.",
+    caption="The bias is zero all along this curve. The mark for turning up is the left end: a "
+    "baseline of -1. The mean reward is a good baseline, but the bottom lies a little to its "
+    "right.",
 )
 
 # %% [markdown]
@@ -338,25 +343,24 @@ def draw(size=8, credit="reward", divide=False):
     advantage = np.broadcast_to(CREDITS[credit](groups), groups.shape)
     if divide:  # by the standard deviation of the group's rewards, as in section 6
         spread = np.sqrt((groups * group_mean(groups) ** 2).sum(1, keepdims=True) / (size - 1))
-        advantage = advantage / (spread + 1e-4)
+        advantage = np.where(spread > 1e-9, advantage / (spread + 1e-4), 0)
     cloud = estimates(groups, advantage)
     bias, noise, mean = measure(cloud, chance)
     fig, ax = plt.subplots(figsize=(6.5, 4.6))
-    compass(ax, max(0.55, 1.1 * np.abs(cloud[chance > 0.004]).max()), f"bias {bias:.2f} · noise {noise:.2f}")
+    reach = max(0.55, np.abs(cloud[chance > 0.004]).max())
+    compass(ax, reach, f"bias {bias:.2f} · noise {noise:.2f}")
     ax.scatter(*(cloud @ PLANE.T).T, s=2000 * chance, color=plots.COLORS[0], alpha=0.4, linewidths=0)
     exact_arrow(ax)
     cross(ax, mean)
     ax.legend(loc="lower center", ncols=2)
-    words = f"{len(groups)} bubbles, one a group; mean push right {mean[0]:+.3f}, tidy {mean[1]:+.3f}, gibberish {mean[2]:+.3f}"
+    words = f"{len(groups)} bubbles, one a group; mean push "
+    words += ", ".join(f"{name} {push:+.3f}" for name, push in zip(ANSWERS, mean))
     plots.show(fig, f"Cloud of gradient estimates: {words}; bias {bias:.2f}, noise {noise:.2f}.", words)
 
 
-ipywidgets.interact(
-    draw,
-    size=ipywidgets.IntSlider(value=8, min=2, max=16, description="group size", continuous_update=False),
-    credit=ipywidgets.Dropdown(options=list(CREDITS), description="credit"),
-    divide=ipywidgets.Checkbox(value=False, description="divide by the group's standard deviation"),
-);
+sizes = IntSlider(value=8, min=2, max=16, description="group size")
+box = Checkbox(value=False, description="divide by the group's standard deviation")
+plots.play(draw, size=sizes, credit=Dropdown(options=list(CREDITS)), divide=box)
 
 # %% [markdown]
 # ## 6 The surprise: GRPO's gradient is biased, and you can draw by how much
@@ -378,23 +382,28 @@ def grpo(counts):
     return centred / (spread + 1e-4)
 
 
+# %%
 fig, axes = plt.subplots(1, 2, figsize=(9, 4))
-for ax, title, credit, reach in zip(axes, ("leave one out", "GRPO"), (without_oneself, grpo), (0.45, 0.9), strict=True):
+lucky = counts[:, 0] > 0
+kinds = ((lucky, 0, "o", "has a right answer"), (~lucky, 3, "D", "has none"))
+for ax, title, credit, reach in zip(axes, ("leave one out", "GRPO"), (without_oneself, grpo), (0.45, 0.9)):
     cloud = estimates(counts, credit(counts))
-    lucky = counts[:, 0] > 0
     compass(ax, reach, title)
-    for chosen, color, marker, label in ((lucky, 0, "o", "has a right answer"), (~lucky, 3, "D", "has none")):
-        where = (cloud @ PLANE.T)[chosen].T
-        ax.scatter(*where, s=1500 * probability[chosen], marker=marker, color=plots.COLORS[color], alpha=0.4, linewidths=0, label=label)
+    for chosen, color, marker, label in kinds:
+        style = {"s": 1500 * probability[chosen], "marker": marker, "color": plots.COLORS[color]}
+        ax.scatter(*(cloud @ PLANE.T)[chosen].T, **style, alpha=0.4, linewidths=0, label=label)
     exact_arrow(ax)
     cross(ax, probability @ cloud)
 axes[1].legend(loc="upper right", fontsize=8)
 plots.show(
     fig,
-    alt="Left, leave one out: groups without a right answer cluster close to zero and the mean equals the exact gradient. Right, GRPO: "
-    "groups without a right answer lie further out than the others, and the mean leans towards the tidy answer.",
-    caption="One bubble for each of the 45 groups of eight; note the different scales. Left: groups without a right answer (diamonds) hardly "
-    "matter. Right: divided by their own small spread they matter as much as any other, and the cross, their mean, is far from the arrow, towards 'tidy'.",
+    alt="Left, leave one out: groups without a right answer cluster close to zero and the mean "
+    "equals the exact gradient. Right, GRPO: groups without a right answer lie further out "
+    "than the others, and the mean leans towards the tidy answer.",
+    caption="One bubble for each of the 45 groups of eight; note the different scales. Left: groups "
+    "without a right answer (diamonds) hardly matter. Right: divided by their own small "
+    "spread they matter as much as any other, and the cross, their mean, is far from the "
+    "arrow, towards 'tidy'.",
 )
 
 # %%
@@ -444,9 +453,10 @@ grpo_paths = [follow(start, grpo_mean) for start in starts]
 corners = np.array([[0.5, np.sqrt(3) / 2], [0, 0], [1, 0]])  # right, tidy, gibberish
 fig, ax = plt.subplots(figsize=(6.2, 5.2))
 ax.fill(*corners.T, facecolor="#f7f7f7", edgecolor="#999999")
-for name, corner, offset in zip(ANSWERS, corners, ((0, 8), (-8, -14), (8, -14)), strict=True):
-    ax.annotate(f"always {name}", corner, offset, textcoords="offset points", ha="center", color="#444444")
-for paths, color, dashes, label in ((true_paths, "black", "-", "exact gradient"), (grpo_paths, plots.COLORS[1], "--", "GRPO, groups of 8")):
+for name, corner, shift in zip(ANSWERS, corners, ((0, 8), (-8, -14), (8, -14))):
+    ax.annotate(f"always {name}", corner, shift, textcoords="offset points", ha="center")
+kinds = ((true_paths, "black", "-", "exact gradient"), (grpo_paths, plots.COLORS[1], "--", "GRPO, groups of 8"))
+for paths, color, dashes, label in kinds:
     for i, path in enumerate(paths):
         ax.plot(*(path @ corners).T, color=color, linestyle=dashes, label=label if i == 0 else None)
 ax.plot(*(np.array(starts) @ corners).T, "o", color="black", markersize=7, label="start")
@@ -456,11 +466,13 @@ ax.legend(loc="upper left")
 lowest = [path[:, 0].min() for path in grpo_paths]
 plots.show(
     fig,
-    alt="Triangle of policies with three starts near the bottom edge. The exact gradient leads from each to the corner 'always right'. GRPO "
-    "sets off towards 'always tidy' from each, from the hardest start almost into that corner, and climbs to 'always right' afterwards.",
-    caption="Same starts, steps of the same length. All three broken paths set off towards 'always tidy'; the lowest nearly ends there.",
+    alt="Triangle of policies with three starts near the bottom edge. The exact gradient leads "
+    "from each to the corner 'always right'. GRPO sets off towards 'always tidy' from each, "
+    "from the hardest start almost into that corner, and climbs to 'always right' afterwards.",
+    caption="Same starts, steps of the same length. All three broken paths set off towards 'always "
+    "tidy'; the lowest nearly ends there.",
 )
-for start, low in zip(starts, lowest, strict=True):
+for start, low in zip(starts, lowest):
     print(f"P(right) {start[0]:.3f} at the start, {low:.3f} at the lowest point of GRPO's path")
 
 # %% [markdown]
@@ -511,9 +523,10 @@ ax.set_title("How loudly GRPO asks each question")
 ax.legend(loc="upper center", ncols=2)
 plots.show(
     fig,
-    alt="Weight of a question against its solve rate: flat for groups of two, and U-shaped for larger groups, highest for questions that are "
-    "almost never or almost always solved.",
-    caption="A flat line would leave the goal as it is. The larger the group, the more weight goes to the very hard and the very easy questions.",
+    alt="Weight of a question against its solve rate: flat for groups of two, and U-shaped for "
+    "larger groups, highest for questions that are almost never or almost always solved.",
+    caption="A flat line would leave the goal as it is. The larger the group, the more weight goes to "
+    "the very hard and the very easy questions.",
 )
 
 # %% [markdown]
@@ -567,7 +580,7 @@ for j, distance in enumerate(distances):
     ratio, here = moved / POLICY, moved * (REWARD - moved @ REWARD)
     credit = without_oneself(counts)
     gate = counts_still(np.broadcast_to(ratio, credit.shape), credit)
-    for way, weight in zip(WAYS.values(), (ratio, ratio * gate, 1.0), strict=True):
+    for way, weight in zip(WAYS.values(), (ratio, ratio * gate, 1.0)):
         mean = probability @ estimates(counts, credit * weight, moved)
         kept[way, j] = mean @ here / (here @ here)
 
@@ -580,9 +593,11 @@ ax.set_title("What old samples still say")
 ax.legend(loc=(0.7, 0.6))
 plots.show(
     fig,
-    alt="With the ratio the mean estimate keeps the whole exact gradient at every distance; without it, it fades to about a third; with the "
-    "clip it drops to a tenth as soon as the right answer's ratio passes 1.2, and later to zero.",
-    caption="The ratio alone stays exact. The clip is not an estimate of the gradient: it is a brake, and it grips within a fifth of a logit.",
+    alt="With the ratio the mean estimate keeps the whole exact gradient at every distance; "
+    "without it, it fades to about a third; with the clip it drops to a tenth as soon as the "
+    "right answer's ratio passes 1.2, and later to zero.",
+    caption="The ratio alone stays exact. The clip is not an estimate of the gradient: it is a brake, "
+    "and it grips within a fifth of a logit.",
 )
 
 # %% [markdown]
@@ -607,9 +622,10 @@ def reuse(clip, steps=40, rate=2.0):
 for clip in (False, True):
     end = reuse(clip)
     moved = np.abs(end - POLICY).sum(1) / 2  # the probability that has changed hands
-    print(f"{'with' if clip else 'without'} clip: P(right) {probability @ end[:, 0]:.2f} on average, but"
-          f" {probability[~lucky] @ end[~lucky, 0] / probability[~lucky].sum():.3f} after a group without a right answer;"
-          f" probability moved: {probability @ moved:.2f} on average, {moved.max():.2f} at most")
+    unlucky = probability[~lucky] @ end[~lucky, 0] / probability[~lucky].sum()
+    print("with clip:" if clip else "without clip:")
+    print(f"  P(right) {probability @ end[:, 0]:.2f} on average, {unlucky:.3f} after a group without a right answer")
+    print(f"  probability moved: {probability @ moved:.2f} on average, {moved.max():.2f} at most")
 
 # %% [markdown]
 # Without the clip, eight answers decide everything: the policy runs to whatever looked best in them. On average that even pays here, since
@@ -665,7 +681,7 @@ for name in recipes.names():
 # %%
 order = sorted(angles, key=lambda name: angles[name])
 fig, axes = plt.subplots(1, 2, figsize=(9, 4.4), sharey=True)
-for ax, exam, title in zip(axes, (0, 1), ("one question, graded", "two questions, 0 or 1"), strict=True):
+for ax, exam, title in zip(axes, (0, 1), ("one question, graded", "two questions, 0 or 1")):
     turned = np.array([angles[name][exam] for name in order])
     ax.hlines(range(len(order)), 0, turned, color="#bbbbbb", linestyle="-", linewidth=1.5)
     straight = turned < 0.01
@@ -678,7 +694,8 @@ plots.show(
     alt="Angle between each method's mean update and the exact gradient. On one graded question: "
     + "; ".join(f"{name} {angles[name][0]:.0f}" for name in order) + " degrees. On two questions: "
     + "; ".join(f"{name} {angles[name][1]:.0f}" for name in order) + " degrees.",
-    caption="Drawn from the registry. Circles: the mean update points along the exact gradient. Diamonds: it does not, however many samples you take.",
+    caption="Drawn from the registry. Circles: the mean update points along the exact gradient. "
+    "Diamonds: it does not, however many samples you take.",
 )  # fmt: skip
 
 # %% [markdown]
