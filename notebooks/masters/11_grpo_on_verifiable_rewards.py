@@ -158,10 +158,12 @@ mask_of = check("11.sampled_mask", sampled_mask).function
 # $$\text{loss} = -\frac1B \sum_{i=1}^{B} \frac{1}{T_i} \sum_{t=1}^{T_i} o_{i,t}.$$
 #
 # It looks like bookkeeping and is a decision. This way every *answer* counts the same, and a token of a long one counts less. A wrong
-# answer can make each of its tokens count less by being long; that is how some models learned to ramble (Liu et al., 2025).
+# answer can make each of its tokens count less by being long; Liu et al. (2025) trace the ever longer wrong answers of some models to it.
 # Average over all tokens of the batch instead, and every *token* counts the same, and long answers decide everything.
 #
 # ## Exercise 4: the average · ●●●○○ · 10 min
+#
+# Write GRPO's. The table of objectives has a number in *every* place, also over prompt and padding.
 
 # %%
 def grpo_average(objective, mask):
@@ -365,7 +367,7 @@ print(f"likelier now: {risen[is_right].float().mean():.0%} of the right answers"
 print(f"{risen[~is_right].float().mean():.0%} of the wrong ones")
 
 # %%
-PAINTS = {"change of log-probability": (change, 1.0), "advantage": (prepared.advantage, 2.5)}
+PAINTS = {"change of log-probability": (change, 0.5), "advantage": (prepared.advantage, 2.5)}
 
 
 def look_at_push(question=0, paint="change of log-probability"):
