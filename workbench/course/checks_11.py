@@ -144,8 +144,6 @@ expect(
         "you divided by the width of the table: prompt and padding count as tokens, and short answers are hardly pushed":
             lambda o, m: (o * m).mean(),
         "you forgot the mask: prompt and padding are in your mean": lambda o, m: o.mean(),
-        "the mask is in the sum but not in the count: divide by the number of sampled tokens of each answer":
-            lambda o, m: (o * m).mean(1).mean(),
         "that is minus the average; the loss takes care of the sign": lambda o, m: -_average(o, m),
         "that is one number for each answer; take their mean": lambda o, m: (o * m).sum(1) / m.sum(1),
         "you averaged each position over the answers first; average each answer over its tokens first":
