@@ -678,6 +678,17 @@ for name in recipes.names():
         row += f"{found.factor:9.2f}{angles[name][-1]:7.1f}°{math.sqrt(found.variance):9.2f}  "
     print(f"{name:24}{row}")
 
+# %% [markdown]
+# (The two questions of the second exam are exercise 4 in action; the package's factor for a single one of them is your formula's, but for
+# the $10^{-4}$ it adds to $\sigma$.)
+
+# %%
+for p in solved.tolist():
+    alone = torch.tensor([[p, 1 - p]]).log(), torch.tensor([[1.0, 0.0]])
+    factor = measure_recipe(recipes.grpo, *alone, bernoulli=False, group_size=8).factor
+    print(f"p = {p:.2f}: package {factor:.4f}, exercise 4 {weight_of(p, 8):.4f}")
+    assert abs(factor - weight_of(p, 8)) < 1e-3
+
 # %%
 order = sorted(angles, key=lambda name: angles[name])
 fig, axes = plt.subplots(1, 2, figsize=(9, 4.4), sharey=True)
