@@ -230,5 +230,14 @@ def test_declarations_that_cannot_work_are_refused(registry):
 def test_a_grader_runs_the_same_checks(loo):
     checks.expect("03.seven", 7)
     assert course.names(3) == ["03.loo", "03.seven"]
-    results = course.grade("03", {"loo": _leave_one_out})
+    results = course.grade("03", {"loo": lambda rewards: _leave_one_out(rewards)})  # a function of their own
     assert [(r.name, r.status) for r in results] == [("03.loo", "correct"), ("03.seven", "not yet")]
+
+
+def test_our_function_under_the_learners_name_is_not_counted_as_theirs():
+    from workbench.course import check, grade
+
+    unsolved = {"credit": check("00.credit", lambda paid: None).function}
+    solved = {"credit": check("00.credit", lambda paid: paid - paid.mean()).function}
+    assert [result.status for result in grade("00", unsolved)] == ["not yet"]
+    assert [result.status for result in grade("00", solved)] == ["correct"]
