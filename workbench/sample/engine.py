@@ -109,6 +109,15 @@ def check_ids(ids: Sequence[int], vocab_size: int, where: str) -> None:
         )
 
 
+def check_extension(ids: Sequence[int], row: int, length: int, vocab_size: int, context: int | None) -> None:
+    """Refuse, in words, what `Session.extend` cannot append to a row of `length` tokens."""
+    check_ids(ids, vocab_size, f"what is appended to row {row}")
+    if context is not None and length + len(ids) > context:
+        raise ValueError(
+            f"row {row} has {length} tokens and cannot take {len(ids)} more: the model's context is {context}"
+        )
+
+
 def check_sampling(
     rows: Sequence[int], count: int, vocab_size: int, max_tokens: int, stop: Collection[int], temperature: float,
     top_p: float, top_k: int,

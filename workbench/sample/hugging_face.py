@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from workbench.sample.engine import Completion, Uniforms, check_ids, check_prompts, check_sampling, draw
+from workbench.sample.engine import Completion, Uniforms, check_extension, check_prompts, check_sampling, draw
 
 
 class HuggingFaceEngine:
@@ -49,12 +49,7 @@ class HuggingFaceSession:
         return list(self.rows[row])
 
     def extend(self, row: int, ids: Sequence[int]) -> None:
-        check_ids(ids, self.vocab_size, f"what is appended to row {row}")
-        if self.context is not None and len(self.rows[row]) + len(ids) > self.context:
-            raise ValueError(
-                f"row {row} has {len(self.rows[row])} tokens and cannot take {len(ids)} more: "
-                f"the model's context is {self.context}"
-            )
+        check_extension(ids, row, len(self.rows[row]), self.vocab_size, self.context)
         self.rows[row] += ids
 
     def sample(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from workbench.models import fast
-from workbench.sample.engine import Completion, Uniforms, check_ids, check_prompts, check_sampling, draw
+from workbench.sample.engine import Completion, Uniforms, check_extension, check_prompts, check_sampling, draw
 
 CHUNK = 16  # the cache grows by so many positions
 DEAD_SHARE = 1 / 8  # finished rows are moved out of the way when they are this share of the rows
@@ -75,12 +75,7 @@ class LocalSession:
         return list(self.rows[row])
 
     def extend(self, row: int, ids: Sequence[int]) -> None:
-        check_ids(ids, self.vocab_size, f"what is appended to row {row}")
-        if len(self.rows[row]) + len(ids) > self.context:
-            raise ValueError(
-                f"row {row} has {len(self.rows[row])} tokens and cannot take {len(ids)} more: "
-                f"the model's context is {self.context}"
-            )
+        check_extension(ids, row, len(self.rows[row]), self.vocab_size, self.context)
         self.rows[row] += ids
 
     def sample(
