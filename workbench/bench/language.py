@@ -1,13 +1,10 @@
-"""`workbench bench`: how fast sampling and training are next to what you would use otherwise, on this machine, now.
+"""Language models: sampling and training next to `transformers`, TRL and vLLM.
 
-Every number is a ratio of two things timed in turn in one process on one thread: on a laptop absolute speeds drift by a
-third, ratios by a few per cent. Times are CPU seconds of the process, so that other programs disturb little; the table gives
-the median ratio, and the smallest and largest. Same weights, same prompts, same number of tokens on both sides.
+Same weights, same prompts, same number of tokens on both sides.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import copy
 import gc
@@ -16,7 +13,6 @@ import logging
 import os
 import platform
 import statistics
-import sys
 import tempfile
 import time
 import warnings
@@ -25,43 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workbench.bench import Paired, paired
+
 PROMPTS, GROUP, NEW, LONGEST = 16, 8, 32, 64
 ROWS = PROMPTS * GROUP
+SIZES = ("0.2m", "0.8m", "5m")
 TARGETS = {"sampling": 2.2, "GRPO step": 2.2}  # on the 0.8m model, in float32, one thread, fixed lengths
-
-
-@dataclass(frozen=True)
-class Paired:
-    """Times of two programs that did the same work in turn."""
-
-    theirs: list[float]
-    ours: list[float]
-
-    @property
-    def ratios(self) -> list[float]:
-        return sorted(t / o for t, o in zip(self.theirs, self.ours))
-
-    @property
-    def ratio(self) -> float:
-        return statistics.median(self.ratios)
-
-    def __str__(self) -> str:
-        return (
-            f"{self.ratio:5.2f}x  ({self.ratios[0]:.2f} to {self.ratios[-1]:.2f}, {len(self.ratios)} pairs)"
-        )
-
-
-def paired(theirs: Callable[[], Any], ours: Callable[[], Any], pairs: int) -> Paired:
-    """Time the two in turn, `pairs` times each after one warm-up each. CPU seconds of this process."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for turn in range(pairs + 1):
-        for act, found in zip((theirs, ours), times):
-            gc.collect()
-            start = time.process_time()
-            act()
-            if turn:
-                found.append(time.process_time() - start)
-    return Paired(*times)
 
 
 # ---- what is measured -------------------------------------------------------------------------------------------------
@@ -363,11 +328,28 @@ def _version(library: str) -> str:
         return "-"
 
 
-def report(sizes: Sequence[str], pairs: int, show: Callable[[str], None] = print) -> dict[str, Any]:
-    """Run everything and print it; the ratios by name."""
+def report(pairs: int, *, quick: bool = False, show: Callable[[str], None] = print) -> dict[str, Paired]:
+    """Run everything, or with `quick` the 0.8m model only, and print it; the ratios by name."""
+    import torch
+
+    from workbench.models import fast
+
+    os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+    warnings.filterwarnings("ignore")
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    fast.tune_allocator()
+    try:
+        return _report(("0.8m",) if quick else SIZES, pairs, show)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _report(sizes: Sequence[str], pairs: int, show: Callable[[str], None]) -> dict[str, Paired]:
     from workbench import sample
 
-    found: dict[str, Any] = {}
+    found: dict[str, Paired] = {}
 
     def line(size: str, name: str, result: Paired, note: str = "") -> None:
         found[f"{size} {name}"] = result
@@ -427,42 +409,3 @@ def report(sizes: Sequence[str], pairs: int, show: Callable[[str], None] = print
                 verdict = "reached" if result.ratio >= target else "not reached"
                 show(f"target on 0.8m, {name}: {target}x, {verdict} ({result.ratio:.2f}x)")
     return found
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command `workbench bench`."""
-    parser = argparse.ArgumentParser(prog="workbench bench", description=str(__doc__).split("\n\n")[0])
-    parser.add_argument("--quick", action="store_true", help="the 0.8m model only")
-    parser.add_argument(
-        "--sizes", nargs="+", default=["0.2m", "0.8m", "5m"], metavar="SIZE", help="default: 0.2m 0.8m 5m"
-    )
-    parser.add_argument("--pairs", type=int, default=5, help="how often each is timed (default: 5)")
-    options = parser.parse_args(argv)
-    from workbench import models
-
-    unknown = [size for size in options.sizes if size not in models.SIZES]
-    if unknown or options.pairs < 1:
-        parser.error(
-            f"no model of size {unknown[0]}; there are {', '.join(models.SIZES)}"
-            if unknown
-            else "--pairs: at least 1"
-        )
-    os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
-    warnings.filterwarnings("ignore")
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-    import torch
-
-    from workbench.models import fast
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    fast.tune_allocator()
-    try:
-        report(["0.8m"] if options.quick else options.sizes, options.pairs)
-    finally:
-        torch.set_num_threads(threads)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

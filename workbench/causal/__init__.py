@@ -1,0 +1,1 @@
+"""Causal imitation: experts who see what the learner does not."""
