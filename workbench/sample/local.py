@@ -66,10 +66,9 @@ class LocalSession:
         self.slot_of = list(range(len(prompts)))
         self.row_in = list(range(len(prompts)))
         with torch.inference_mode():
-            self.cache = self._new_cache(len(known), max(self.cached))
+            self.keys, self.values = self._new_cache(len(known), max(self.cached))
             self.first = self._feed_many([list(prompt) for prompt in known], [0] * len(known))  # [P,V]
-            read, self.cache = self.cache, self._new_cache(len(prompts), max(self.cached) + 1)
-            self.cache[..., : read.shape[-1]] = read[:, :, self.prompt_of]
+            self.keys, self.values = self.keys[:, self.prompt_of], self.values[:, self.prompt_of]
 
     def ids(self, row: int) -> list[int]:
         return list(self.rows[row])
@@ -161,27 +160,28 @@ class LocalSession:
                 stopped[row],
             )
 
-    # ---- the cache: [layers, 2 (keys, values), slots, K, D, positions] ----------------------------------------------
-    # Positions last: the unused ones lie between the used ones in small gaps, and products read twice as fast.
+    # ---- the cache: keys [layers,slots,K,D,positions], values [layers,slots,K,positions,D] ---------------------------
+    # So each is read along the axis that its product adds up last, about twice as fast as the other way round.
 
-    def _new_cache(self, slots: int, positions: int) -> Tensor:
+    def _new_cache(self, slots: int, positions: int) -> tuple[Tensor, Tensor]:
         # zeros, because a masked key times anything must be finite
         w = self.w
-        return torch.zeros(len(w.layers), 2, slots, w.kv_heads, w.head_dim, positions)
+        of_layer = len(w.layers), slots, w.kv_heads
+        return torch.zeros(*of_layer, w.head_dim, positions), torch.zeros(*of_layer, positions, w.head_dim)
 
     def _grow(self, positions: int) -> None:
-        have = self.cache.shape[-1]
+        have = self.keys.shape[-1]
         if positions > have:
-            old = self.cache
-            self.cache = self._new_cache(len(self.rows), -(-positions // CHUNK) * CHUNK)
-            self.cache[..., :have] = old
+            keys, values = self.keys, self.values
+            self.keys, self.values = self._new_cache(len(self.rows), -(-positions // CHUNK) * CHUNK)
+            self.keys[..., :have], self.values[..., :have, :] = keys, values
 
     def _to_front(self, rows: list[int]) -> None:
         """Exchange slots so that `rows` are in the first ones."""
         wanted = set(rows)
         out = [slot for slot in range(len(rows)) if self.row_in[slot] not in wanted]
         into = [self.slot_of[row] for row in rows if self.slot_of[row] >= len(rows)]
-        self._exchange(out, into, self.cache.shape[-1])
+        self._exchange(out, into, self.keys.shape[-1])
 
     def _compact(self, alive: Tensor, positions: int) -> Tensor:
         """Exchange finished rows among the first slots with live ones behind them: the old slot of each live row."""
@@ -195,8 +195,8 @@ class LocalSession:
     def _exchange(self, a: list[int], b: list[int], positions: int) -> None:
         if not a:
             return
-        cache = self.cache[..., :positions]
-        cache[:, :, a + b] = cache[:, :, b + a]
+        for cache in (self.keys[..., :positions], self.values[..., :positions, :]):
+            cache[:, a + b] = cache[:, b + a]
         for i, j in zip(a, b):
             self.row_in[i], self.row_in[j] = self.row_in[j], self.row_in[i]
             self.slot_of[self.row_in[i]], self.slot_of[self.row_in[j]] = i, j
@@ -241,7 +241,7 @@ class LocalSession:
         Returns:
             logits [n,V] float32.
         """
-        w, cache = self.w, self.cache
+        w = self.w
         n, kv, r, d = slots.stop - slots.start, w.kv_heads, w.group, w.head_dim
         slot = torch.arange(slots.start, slots.stop)
         if inside is not None:
@@ -249,12 +249,13 @@ class LocalSession:
         layer_number = iter(range(len(w.layers)))
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            keys, values = cache[next(layer_number)]  # [slots,K,D,positions]
+            number = next(layer_number)
+            keys, values = self.keys[number], self.values[number]
             if mask is None:
-                keys[slots, ..., longest - 1], values[slots, ..., longest - 1] = k, v
+                keys[slots, ..., longest - 1], values[slots, :, longest - 1] = k, v
             else:
-                keys[slot, ..., position], values[slot, ..., position] = k, v
-            keys, values = (x[slots, ..., :longest].transpose(2, 3) for x in (keys, values))
+                keys[slot, ..., position], values[slot, :, position] = k, v
+            keys, values = keys[slots, ..., :longest].transpose(2, 3), values[slots, :, :longest]
             if inside is None:
                 return fast.attention(q.view(n, kv, r, 1, d), keys, values, mask).view(n, -1)
             padded = q.new_zeros(*inside.shape, kv, r, d)
