@@ -5,10 +5,13 @@ from __future__ import annotations
 from workbench.tasks.addition import Addition
 from workbench.tasks.base import Episode, Played, Problem, Reply, Task, play
 from workbench.tasks.calculator import Calculator
+from workbench.tasks.verbal_bandit import VerbalBandit
 
-__all__ = ["Addition", "Calculator", "Episode", "Played", "Problem", "Reply", "Task", "get", "names", "play"]
+__all__ = [
+    "Addition", "Calculator", "Episode", "Played", "Problem", "Reply", "Task", "VerbalBandit", "get", "names", "play",
+]  # fmt: skip
 
-_TASKS = {task.name: task for task in (Addition, Calculator)}
+_TASKS = {task.name: task for task in (Addition, Calculator, VerbalBandit)}
 
 
 def names() -> tuple[str, ...]:
