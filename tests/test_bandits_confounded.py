@@ -1,0 +1,169 @@
+"""Confounded bandits against the numbers of the paper's family, identities between the layers, and recorded regrets."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from workbench.bandits import offline
+from workbench.bandits.confounded import (
+    FAMILY,
+    GREEDY_CASINO,
+    ConfoundedBandit,
+    World,
+    unseen_from_see_and_do,
+)
+from workbench.permission import Layer, NotPermitted
+
+CLOSED_FORMS = {  # see, do, do given intent (rows: intent), natural play, best do, best given intent, oracle
+    "greedy casino": ((0.15, 0.15), (0.30, 0.30), ((0.15, 0.45), (0.45, 0.15)), 0.15, 0.30, 0.45, 0.45),
+    "generous casino": ((0.45, 0.45), (0.30, 0.30), ((0.45, 0.15), (0.15, 0.45)), 0.45, 0.30, 0.45, 0.45),
+    "paradoxical switching": ((0.40, 0.15), (0.35, 0.375), ((0.40, 0.60), (0.30, 0.15)), 0.275, 0.375, 0.45, 0.45),
+    "sometimes switch": ((0.35, 0.15), (0.40, 0.1375), ((0.35, 0.125), (0.45, 0.15)), 0.25, 0.40, 0.40, 0.40),
+    "no confounding": ((0.55, 0.45), (0.55, 0.45), ((0.55, 0.45), (0.55, 0.45)), 0.50, 0.55, 0.55, 0.55),
+    "inevitable regret": ((0.0, 0.0), (0.5, 0.5), ((0.0, 1.0), (1.0, 0.0)), 0.0, 0.5, 1.0, 1.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(CLOSED_FORMS))
+def test_the_three_layers_of_the_whole_family(name):
+    see, do, given_intent, natural, best_do, best_given, oracle = CLOSED_FORMS[name]
+    world = FAMILY[name]
+    assert np.allclose(world.see(), see, rtol=0, atol=1e-12)
+    assert np.allclose(world.do(), do, rtol=0, atol=1e-12)
+    assert np.allclose(world.do_given_intent(), given_intent, rtol=0, atol=1e-12)
+    found = world.natural(), world.best_do(), world.best_given_intent(), world.oracle()
+    assert np.allclose(found, (natural, best_do, best_given, oracle), rtol=0, atol=1e-12)
+
+
+def test_the_family_is_complete():
+    assert list(FAMILY) == list(CLOSED_FORMS) and GREEDY_CASINO is FAMILY["greedy casino"]
+
+
+@st.composite
+def worlds(draw, arms=3, states=5):
+    weights = draw(arrays(float, states, elements=st.floats(0.05, 1)))
+    intent = draw(arrays(np.int64, states, elements=st.integers(0, arms - 1)))
+    pays = draw(arrays(float, (arms, states), elements=st.floats(0, 1)))
+    return ConfoundedBandit(weights / weights.sum(), intent, pays)
+
+
+@given(worlds())
+@settings(max_examples=60, deadline=None)
+def test_what_ties_the_layers_together_in_any_world(world):
+    """Consistency (layer three holds layer one on its diagonal), total probability (its mean is layer two), who can earn what."""
+    share, table = world.chosen(), np.nan_to_num(world.do_given_intent())
+    assert share.sum() == pytest.approx(1)
+    assert np.allclose(np.nan_to_num(world.see()), np.diagonal(table))
+    assert np.array_equal(np.isnan(world.see()), share == 0)
+    assert np.allclose(share @ table, world.do())
+    assert world.natural() == pytest.approx(float(share @ np.nan_to_num(world.see())))
+    assert world.natural() <= world.best_given_intent() + 1e-12
+    assert world.best_do() <= world.best_given_intent() + 1e-12 <= world.oracle() + 2e-12
+
+
+@given(worlds(arms=2, states=4))
+@settings(max_examples=60, deadline=None)
+def test_with_two_arms_seeing_and_doing_settle_the_third_layer(world):
+    share = world.chosen()
+    if share.min() == 0:
+        with pytest.raises(ValueError, match="two positive chances"):
+            unseen_from_see_and_do(np.nan_to_num(world.see()), world.do(), share)
+        return
+    found = unseen_from_see_and_do(world.see(), world.do(), share)
+    table = world.do_given_intent()
+    assert np.allclose(found, [table[1, 0], table[0, 1]])
+
+
+def test_what_a_world_draws_agrees_with_its_layers():
+    rounds = 40_000
+    world = World(GREEDY_CASINO, allow=list(Layer), seed=1)
+    log = world.see(rounds)
+    error = 4 * math.sqrt(0.25 / (rounds / 4))
+    assert log.propensities is None and log.contexts is None
+    assert np.allclose(offline.reward_model(log)[0], 0.15, atol=error)
+    assert abs(log.actions.mean() - 0.5) < error
+    assert world.do(0, rounds).mean() == pytest.approx(0.30, abs=error)
+    noticed = world.do_given_intent([[0.5, 0.5], [0.25, 0.75]], rounds)
+    assert np.allclose(offline.reward_model(noticed), [[0.15, 0.45], [0.45, 0.15]], atol=error)
+    assert np.allclose(offline.imitation(noticed), [[0.5, 0.5], [0.25, 0.75]], atol=error)
+    assert set(np.unique(noticed.propensities[noticed.contexts == 1])) == {0.25, 0.75}
+    turned = offline.ips(noticed, [[0.0, 1.0], [1.0, 0.0]])
+    assert turned.low < 0.45 < turned.high  # with the intent as context the log is unconfounded again
+
+
+def test_no_estimator_of_a_confounded_log_notices_anything():
+    """Judged from what natural players did, every rule earns .15 for sure; done, every one earns .30."""
+    log = World(GREEDY_CASINO, seed=2).see(100_000)
+    for policy in ([1.0, 0.0], [0.5, 0.5]):
+        interval = offline.direct(log, policy)
+        assert interval.low < 0.15 < interval.high < 0.16 < GREEDY_CASINO.best_do()
+
+
+def test_pessimism_chooses_what_looks_best_and_is_worst():
+    """Paradoxical switching: machine 0 is seen to pay .40 against .15, and pays .35 against .375 when done. With more data the
+    lower bound is only surer of the wrong machine."""
+    world = FAMILY["paradoxical switching"]
+    for rounds in (100, 1000, 10_000):
+        logs = [World(world, seed=seed).see(rounds) for seed in range(5)]
+        assert all(offline.lower_confidence(log) == [0] for log in logs)
+    assert world.do()[0] < world.do()[1] and world.see()[0] > world.see()[1]
+
+
+def test_a_world_refuses_what_was_not_granted():
+    watcher, actor = World(GREEDY_CASINO, seed=0), World(GREEDY_CASINO, allow="do", seed=0)
+    assert watcher.see(3).rounds == 3 and actor.do(1, 3).shape == (3,)
+    with pytest.raises(NotPermitted, match=r"do\(X=1\) needs permission to do; this learner was given see"):
+        watcher.do(1, 10)
+    with pytest.raises(NotPermitted, match=r"see\(\) needs permission to see; this learner was given do"):
+        actor.see(10)
+    for world in (watcher, actor):
+        with pytest.raises(NotPermitted, match="permission to imagine"):
+            world.do_given_intent(np.eye(2), 10)
+    with pytest.raises(NotPermitted, match="given nothing"):
+        World(GREEDY_CASINO, allow=(), seed=0).see(10)
+    with pytest.raises(ValueError, match="'peek' is not a valid Layer"):
+        World(GREEDY_CASINO, allow=["peek"], seed=0)
+
+
+def test_the_same_seed_draws_the_same_bits():
+    one, same, other = (World(GREEDY_CASINO, allow=list(Layer), seed=seed) for seed in (3, 3, 4))
+    first = one.see(200)
+    again, different = same.see(200), other.see(200)
+    assert np.array_equal(first.rewards, again.rewards) and np.array_equal(first.actions, again.actions)
+    assert not np.array_equal(first.actions, different.actions)
+    assert not np.array_equal(first.actions, one.see(200).actions)
+
+
+def test_malformed_worlds_and_questions_are_refused_in_words():
+    half, intent, pays = np.full(2, 0.5), np.array([0, 1]), np.full((2, 2), 0.5)
+    for arguments, words in (
+        (([0.5, 0.4], intent, pays), "add up to 1"),
+        ((half, intent, np.full((2, 3), 0.5)), r"2 hidden states, not \(2, 3\)"),
+        ((half, [0, 0], np.full((1, 2), 0.5)), "at least 2 arms"),
+        ((half, intent, pays * 3), "from 0 to 1"),
+        ((half, [0.0, 1.0], pays), "name an arm for each of the 2"),
+        ((half, [0], pays), "name an arm for each of the 2"),
+        ((half, [0, 2], pays), "not reach from 0 to 2"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            ConfoundedBandit(*arguments)
+    world = World(GREEDY_CASINO, allow=list(Layer), seed=0)
+    for arm in (2, -1, 0.5, True):
+        with pytest.raises(ValueError, match="arm must be a number from 0 to 1"):
+            world.do(arm, 5)
+    for ask in (lambda: world.see(0), lambda: world.do(0, 0), lambda: world.do_given_intent(np.eye(2), 0)):
+        with pytest.raises(ValueError, match="rounds must be 1 or more"):
+            ask()
+    for policy in ([0.5, 0.5], [[0.5, 0.6], [1, 0]], [[-1, 2], [1, 0]]):
+        with pytest.raises(ValueError, match=r"\[2,2\] with rows adding up to 1"):
+            world.do_given_intent(policy, 5)
+    with pytest.raises(ValueError, match="more arms seeing and doing do not settle"):
+        unseen_from_see_and_do([0.1] * 3, [0.2] * 3, [1 / 3] * 3)
+    with pytest.raises(ValueError, match="two positive chances"):
+        unseen_from_see_and_do([0.1, 0.2], [0.2, 0.2], [1.0, 0.0])
