@@ -308,7 +308,10 @@ def random_problem(graph: Graph, *, seed: int) -> Problem:
 
 def confounded_chain(n: int = 3, p: float = 0.9, discount: float = 0.9) -> ConfoundedMDP:
     """States 0 to n; a step goes forward if the action matches a hidden coin U ~ B(p), which the expert sees, else back.
-    Reaching n pays 1 once. Ours. Divide values by 1 - discount to get the plain discounted sum."""
+
+    State n is the end and pays 1 for ever, so that the value is E discount^(steps to n); the expert needs n. There it always
+    plays 1, so nobody wonders whether the end can be left. Ours.
+    """
     if n < 1:
         raise ValueError(f"n must be at least 1, not {n}")
 
@@ -317,13 +320,21 @@ def confounded_chain(n: int = 3, p: float = 0.9, discount: float = 0.9) -> Confo
 
     return confounded_mdp(
         {"U": p},
-        expert=Mechanism(("S", "U"), lambda s, u: u + 0 * s),
+        expert=Mechanism(("S", "U"), lambda s, u: np.where(s == n, 1, u)),
         move=Mechanism(("S", "X", "U"), move, n + 1),
-        reward=Mechanism(("S", "X", "U"), lambda s, x, u: (s == n - 1) & (x == u)),
+        reward=Mechanism(("S",), lambda s: s == n),
         discount=discount,
         start=np.eye(n + 1)[0],
         name="confounded chain",
     )
+
+
+def chain_support(n: int) -> np.ndarray:
+    """What is physically possible in `confounded_chain`: one state forward or back, boolean [S,1,S]."""
+    s = np.arange(n + 1)
+    near = (s == np.minimum(s[:, None] + 1, n)) | (s == np.maximum(s[:, None] - 1, 0))
+    near[n] = s == n
+    return near[:, None]
 
 
 def _two_state(name: str, noise: dict[str, float], expert: Mechanism, move: Mechanism, reward: Mechanism) -> ConfoundedMDP:
