@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -176,7 +177,7 @@ class HistoryTransformer(nn.Module):
             self.read = nn.Linear(arms + 1, width)
             self.start = nn.Parameter(0.02 * torch.randn(width))
             self.position = nn.Parameter(0.02 * torch.randn(horizon + 1, width))
-            self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(layers))
+            self.blocks: Any = nn.ModuleList(_Block(width, heads) for _ in range(layers))
             self.norm = nn.LayerNorm(width)
             self.answer = nn.Linear(width, arms)
         nn.init.zeros_(self.answer.weight)
