@@ -189,7 +189,7 @@ def _bounds(
     elif math.isinf(gamma):
         least, most = np.zeros_like(mean), np.ones_like(mean)
         if seen_only:
-            least, most = np.where(mean >= 1, 1, least), np.where(mean <= 0, 0, most)
+            least, most = np.where(mean > 1 - 1e-12, 1, least), np.where(mean < 1e-12, 0, most)
     else:
         least = np.maximum(mean / gamma, 1 - (1 - mean) * gamma)
         most = np.minimum(mean * gamma, 1 - (1 - mean) / gamma)

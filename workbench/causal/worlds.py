@@ -1,7 +1,7 @@
 """Worlds in which an expert sees what a learner does not. Everything about them can be worked out exactly.
 
-Single decisions and short sequences are `Problem`s around a structural model; longer ones are `ConfoundedMDP`s. What was taken
-from a paper is cited where it stands; the rest is ours, made small enough to enumerate.
+Single decisions and short sequences are `Problem`s around a structural model; longer ones are `ConfoundedMDP`s. What was
+taken from a paper is cited where it stands; the rest is ours, made small enough to enumerate.
 """
 
 from __future__ import annotations
@@ -176,6 +176,32 @@ def car_horn() -> Problem:
             },
             hidden=("S",),
         ),
+    )
+
+
+def highway() -> Problem:
+    """A car ahead, at a short, medium or long gap (Z), shows its tail light (L) to the expert, not to a learner.
+
+    X keeps the lane, changes it, or brakes; braking is good on a dry road and bad on a wet one (U, hidden), keeping the
+    other way round. A car behind flashes (W) mostly when both the light is on and the road wet. Y: passed safely. The graph
+    of `tail_light`, told in full; the numbers are ours. Z alone is admissible, Z and W together are not.
+    """
+    dry = [[0.1, 0.5, 0.95], [0.5, 0.7, 0.95], [0.9, 0.8, 0.95]]  # [Z, X]
+    wet = [[0.8, 0.6, 0.1], [0.9, 0.7, 0.1], [0.95, 0.8, 0.1]]
+    safe = np.stack([dry, wet], axis=-1)  # [Z, X, U]
+    flash = np.where(np.array([[0, 0], [0, 1]], bool), 0.95, 0.05)  # [L, U]
+    return Problem(
+        "highway",
+        Model(
+            {"L": 0.5, "U": 0.5},
+            {
+                "Z": Chance((), [0.4, 0.4, 0.2]),
+                "W": Chance(("L", "U"), np.stack([1 - flash, flash], -1)),
+                "X": Mechanism(("Z", "L"), lambda z, light: np.where(light == 1, np.where(z < 2, 2, 1), 0), 3),
+                "Y": Chance(("Z", "X", "U"), np.stack([1 - safe, safe], -1)),
+            },
+        ),
+        order=("Z", "W", "X", "Y"),
     )
 
 
@@ -420,4 +446,60 @@ def random_mdp(
         uniform(states),
         discount,
         name="random mdp",
+    )
+
+
+def leader_follower(steps: int = 3) -> Problem:
+    """A car follows another and sees the gap S0, S1, ... (0 to 4); X brakes, holds or accelerates (0, 1, 2).
+
+    The expert also sees the leader's lights, which tell its last change of speed A: hidden, but the gap has already felt it.
+    The closing speed carries over, so S[t+1] depends on S[t] and on S[t-1]. Y counts the gaps from 1 to 3 among the last
+    `steps`. Copying X given the gap alone mixes up why it is what it is; given (S[t], X[t-1], S[t-1]) copying is exact.
+    Ours, in the manner of the highway task of Ruan and Di (2022). Raises ValueError for `steps` outside 1 to 4.
+    """
+    if not 1 <= steps <= 4:
+        raise ValueError(f"steps must be 1 to 4, not {steps}: every value of the hidden causes is enumerated")
+
+    def gap(now: np.ndarray, before: np.ndarray, x: np.ndarray, a: np.ndarray) -> np.ndarray:
+        return np.clip(now + np.clip(now - before, -2, 2) + (1 - x) + (a - 1), 0, 4)
+
+    def drive(s: np.ndarray, a: np.ndarray) -> np.ndarray:
+        return np.where(s == 0, 0, np.where(s == 4, 2, a))
+
+    changes = {f"A{t}": np.array([0.2, 0.6, 0.2]) for t in range(1, steps + 2)}
+    mechanisms: dict[str, Mechanism | Chance] = {
+        "S0": Chance((), np.full(5, 0.2)),
+        "S1": Mechanism(("S0", "A1"), lambda s, a: np.clip(s + a - 1, 0, 4), 5),
+    }
+    for t in range(1, steps + 1):
+        mechanisms[f"X{t}"] = Mechanism((f"S{t}", f"A{t}"), drive, 3)
+        mechanisms[f"S{t + 1}"] = Mechanism((f"S{t}", f"S{t - 1}", f"X{t}", f"A{t + 1}"), gap, 5)
+    last = tuple(f"S{t + 1}" for t in range(1, steps + 1))
+    mechanisms["Y"] = Mechanism(last, lambda *s: sum(((g >= 1) & (g <= 3)).astype(int) for g in s), steps + 1)
+    return Problem("leader and follower", Model(changes, mechanisms), tuple(f"X{t}" for t in range(1, steps + 1)))
+
+
+def clinic(discount: float = 0.9) -> ConfoundedMDP:
+    """Patients are well, mild, severe or critical (0 to 3); a physician waits, gives a drug, or a strong drug (0, 1, 2).
+
+    The physician sees frailty F, which the record does not have. The strong drug heals the robust and harms the frail, and
+    is mostly given to the robust: in the record it looks best. Reward: 1 - severity / 3, which nothing hidden enters. Ours.
+    """
+    # chances to get better by one, and to get worse by one, for the robust and the frail [F, X]
+    better = np.array([[0.15, 0.4, 0.6], [0.1, 0.4, 0.1]])
+    worse = np.array([[0.25, 0.1, 0.1], [0.4, 0.1, 0.7]])
+    choice = np.array([[0.05, 0.35, 0.6], [0.1, 0.85, 0.05]])  # [F, X]
+    kernel = np.zeros((4, 3, 2, 4))
+    for s, x, f in itertools.product(range(4), range(3), range(2)):
+        stays = 1 - better[f, x] - worse[f, x]
+        np.add.at(kernel[s, x, f], [max(s - 1, 0), min(s + 1, 3), s], [better[f, x], worse[f, x], stays])
+    return ConfoundedMDP(
+        np.array([0.5, 0.5]),
+        np.broadcast_to(choice, (4, 2, 3)),
+        kernel,
+        np.broadcast_to(1 - np.arange(4)[:, None, None] / 3, (4, 3, 2)),
+        np.array([0, 0.4, 0.4, 0.2]),
+        discount,
+        confounded=(True, False),
+        name="clinic",
     )
