@@ -36,9 +36,10 @@ __version__ = "0.1.0"
 # What `wb.<name>` is, and the module that has it. None: the module itself.
 _HOME = {
     "Batch": "batch", "Origin": "batch", "Stop": "batch",
+    "compare": "study", "runs": "study", "sweep": "study",
     "evaluate": "train", "sft": "train", "train": "train",
     "course": None, "models": None, "objective": None, "plots": None, "recipes": None, "sample": None, "seeding": None,
-    "stats": None, "tasks": None,
+    "stats": None, "study": None, "tasks": None,
 }  # fmt: skip
 
 

@@ -82,6 +82,19 @@ def read_checkpoint(path: str | Path, step: int) -> Checkpoint:
     return Checkpoint(tensors={name.removesuffix(".safetensors"): load(data) for name, data in contents.items()}, **saved)
 
 
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file so that a kill at any moment leaves the old one, or the new one, whole; makes its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        _write(temporary, data)
+        temporary.rename(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # gives a full disk its room back
+        raise
+    _sync_folder(path.parent)
+
+
 class RunFolder:
     """Open a run folder, or make it; it is this process's alone until `close`.
 
@@ -204,13 +217,13 @@ class RunFolder:
         path = self.path / "config.json"
         config = json.loads(_json(config))  # tuples become lists, as they come back from the file
         if not path.exists():
-            strange = sorted({p.name for p in self.path.iterdir()} - {".lock", "checkpoints", ".config.json"})
+            names = {p.name for p in self.path.iterdir() if not p.name.startswith(".config.json")}  # a kill may leave one
+            strange = sorted(names - {".lock", "checkpoints"})
             if strange or any(self._checkpoints.iterdir()):
                 found = ", ".join(strange[:3]) or "checkpoints"
                 raise ValueError(f"{self.path} is not a run folder (no config.json, but {found}); choose a new folder")
             try:
-                _write(path.with_name(".config.json"), json.dumps(config, indent=1).encode())
-                path.with_name(".config.json").rename(path)
+                replace_file(path, json.dumps(config, indent=1).encode())
             except OSError as error:
                 raise self._explained(error) from error
             return
