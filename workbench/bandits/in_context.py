@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -65,6 +65,11 @@ class Logs:
     rewards: Array
     best: Array
     means: Array
+
+    @property
+    def regret(self) -> Array:
+        """[B,H] what always pulling the best arm would have earned more on average, in total so far."""
+        return (self.means.max(1, keepdims=True) - np.take_along_axis(self.means, self.arms, 1)).cumsum(1)
 
 
 def random_logs(tasks: TaskDistribution, count: int, horizon: int, seed: int | np.random.Generator) -> Logs:
@@ -143,6 +148,124 @@ def bayes_loss(tasks: TaskDistribution, logs: Logs) -> Array:
         chance = posterior_best(pulls[:, n], sums[:, n], tasks.std, grid)
         out.append(-np.log(np.maximum(chance[rows, logs.best], 1e-12)).mean())
     return np.array(out)
+
+
+# ---- playing --------------------------------------------------------------------------------------------------------
+
+
+class Policy(Protocol):
+    """A player of R bandits side by side, who sees the reward of the arm pulled and nothing else."""
+
+    def start(self, repetitions: int, arms: int, horizon: int) -> None:
+        """Forget everything."""
+        ...
+
+    def choose(self, rng: np.random.Generator) -> Array:
+        """Arms [R]."""
+        ...
+
+    def update(self, arm: Array, reward: Array) -> None:
+        """Learn from arms and rewards [R]."""
+        ...
+
+
+def play_tasks(
+    policy: Policy, tasks: TaskDistribution, count: int, horizon: int, seed: int | np.random.Generator
+) -> Logs:
+    """`policy` on `count` tasks, a new one in each repetition, as a log in the order of play.
+
+    Tasks and noise come from one stream and the policy's own coin from another, so that with one integer as seed all policies
+    meet the same tasks, and their t-th pulls the same noise.
+    """
+    if horizon < 1:
+        raise ValueError(f"horizon must be at least 1, not {horizon!r}")
+    nature = _generator(seed, "nature")
+    coin = nature if isinstance(seed, np.random.Generator) else seeding.generator(seed, "policy")
+    means = tasks.means(count, nature)
+    noise = tasks.std * nature.standard_normal((horizon, count))
+    policy.start(count, tasks.arms, horizon)
+    arms, rewards = np.empty((count, horizon), int), np.empty((count, horizon))
+    for t in range(horizon):
+        arms[:, t] = policy.choose(coin)
+        rewards[:, t] = means[np.arange(count), arms[:, t]] + noise[t]
+        policy.update(arms[:, t], rewards[:, t])
+    return Logs(arms, rewards, means.argmax(1), means)
+
+
+class PosteriorSampling:
+    """Thompson sampling for `tasks`: pull each arm with the probability, given all that was seen, that it is the best one.
+
+    With `gaussian` the uniform prior is replaced by the normal one of the same mean and variance, for which the posterior has a
+    closed form; that is what Lee et al. compare with. Without, the posterior is exact (`posterior_best`).
+    """
+
+    feedback = "bandit"
+
+    def __init__(self, tasks: TaskDistribution, *, gaussian: bool = False) -> None:
+        self.tasks, self.gaussian, self.grid = tasks, gaussian, grid_of(tasks, CELLS // 2)
+
+    def start(self, repetitions: int, arms: int, horizon: int) -> None:
+        if arms != self.tasks.arms:
+            raise ValueError(f"this prior is of {self.tasks.arms} arms, the problem has {arms}")
+        self.pulls, self.sums = np.zeros((repetitions, arms)), np.zeros((repetitions, arms))
+
+    def choose(self, rng: np.random.Generator) -> Array:
+        if not self.gaussian:
+            return _draw(posterior_best(self.pulls, self.sums, self.tasks.std, self.grid), rng)
+        mean, var = (self.tasks.low + self.tasks.high) / 2, (self.tasks.high - self.tasks.low) ** 2 / 12
+        precision = 1 / var + self.pulls / self.tasks.std**2
+        centre = (mean / var + self.sums / self.tasks.std**2) / precision
+        return (centre + rng.standard_normal(centre.shape) / np.sqrt(precision)).argmax(1)
+
+    def update(self, arm: Array, reward: Array) -> None:
+        rows = np.arange(len(arm))
+        self.pulls[rows, arm] += 1
+        self.sums[rows, arm] += reward
+
+
+class InContext:
+    """A trained network as a policy: it draws arms from its answer, or, with `greedy`, takes the likeliest.
+
+    Its weights stay as they are; all it learns is in its memory of the history, which grows by one token a pull.
+    """
+
+    feedback = "bandit"
+
+    def __init__(self, model: HistoryTransformer, *, greedy: bool = False) -> None:
+        self.model, self.greedy = model, greedy
+
+    def start(self, repetitions: int, arms: int, horizon: int) -> None:
+        if arms != self.model.arms:
+            raise ValueError(f"this network was made for {self.model.arms} arms, the problem has {arms}")
+        self.model._check(horizon - 1)  # before the first pull it has seen none
+        with torch.no_grad():
+            self._logits, self._memory = self.model.begin(repetitions)
+
+    def probabilities(self) -> Array:
+        """Its answer: the probability [R,K] of each arm in the coming pull."""
+        return self._logits.double().softmax(1).numpy()
+
+    def choose(self, rng: np.random.Generator) -> Array:
+        return self._logits.argmax(1).numpy() if self.greedy else _draw(self.probabilities(), rng)
+
+    def update(self, arm: Array, reward: Array) -> None:
+        if self._memory[0][0].shape[1] > self.model.horizon:
+            return  # after its last pull there is nothing left to choose
+        read = torch.from_numpy(np.asarray(arm)), torch.from_numpy(np.asarray(reward)).float()
+        with torch.no_grad():
+            self._logits, self._memory = self.model.extend(self._memory, *read)
+
+
+def recommend(model: HistoryTransformer, logs: Logs) -> Array:
+    """[B] the likeliest arm after the whole of each log: what to play when no more can be tried."""
+    with torch.no_grad():
+        return model(torch.from_numpy(logs.arms), torch.from_numpy(logs.rewards).float())[:, -1].argmax(1).numpy()
+
+
+def _draw(chance: Array, rng: np.random.Generator) -> Array:
+    """One index a row of `chance` [R,K]."""
+    edges = chance.cumsum(1)
+    return (rng.random((len(chance), 1)) * edges[:, -1:] >= edges[:, :-1]).sum(1)
 
 
 # ---- the network ----------------------------------------------------------------------------------------------------
@@ -339,29 +462,20 @@ def pretrain(
 
 
 def distil(
-    model: HistoryTransformer, tasks: TaskDistribution,
-    histories: Callable[[TaskDistribution, int, int, np.random.Generator], Logs], *, steps: int, batch_size: int = 64,
-    lr: float = 3e-3, seed: int = 0, keep_every: int = 1,
+    model: HistoryTransformer, tasks: TaskDistribution, teacher: Policy, *, steps: int, batch_size: int = 64, lr: float = 3e-3,
+    seed: int = 0,
 ) -> Iterator[PretrainRecord]:  # fmt: skip
-    """Algorithm distillation: name the arm that the algorithm pulled next, after every prefix of its history.
+    """Algorithm distillation: name the arm that `teacher` pulled next, after every prefix of its history.
 
-    Args:
-        histories: plays the algorithm: (tasks, count, pulls, rng) -> Logs in the order of play; `histories_of` makes one.
-        keep_every: show every so many pulls only, of histories so many times as long: learning then looks faster than it was,
-            and the student can end up faster than its teacher (Laskin et al., section 4.4).
-    Raises:
-        as `pretrain`.
+    The histories are played afresh in every step and read in the order in which they were played. Arguments, records and errors
+    as in `pretrain`.
     """
-    if keep_every < 1:
-        raise ValueError(f"keep_every must be at least 1, not {keep_every!r}")
 
     def batches() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        pulls = (model.horizon + 1) * keep_every
         for block in range(math.ceil(steps / BLOCK)):
-            made = histories(tasks, BLOCK * batch_size, pulls, seeding.generator(seed, "distil", block))
-            kept = slice(None, None, keep_every)
-            arms, rewards = made.arms[:, kept], made.rewards[:, kept]
-            yield from _cut(arms[:, :-1], rewards[:, :-1], arms, batch_size)
+            rng = seeding.generator(seed, "distil", block)
+            made = play_tasks(teacher, tasks, BLOCK * batch_size, model.horizon + 1, rng)
+            yield from _cut(made.arms[:, :-1], made.rewards[:, :-1], made.arms, batch_size)
 
     return _fit(model, tasks, batches(), steps, batch_size, lr)
 
