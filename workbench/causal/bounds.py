@@ -163,8 +163,8 @@ def _bounds(
         possible = np.ones(observed.joint.shape, bool)
     else:
         possible = np.broadcast_to(np.asarray(support, bool), observed.joint.shape)
-    _refuse(((observed.joint > 0) & ~possible).any(-1), "the demonstrations show a next state outside the support at {at}")
     _refuse(~possible.any(-1), "the support leaves no next state at {at}")
+    _refuse(((observed.joint > 0) & ~possible).any(-1), "the demonstrations show a next state outside the support at {at}")
     high: np.ndarray | None
     if not transitions or gamma == 1:
         low, high = shown, None  # which leaves no mass to move
