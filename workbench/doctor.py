@@ -209,10 +209,18 @@ def _extras() -> Iterator[Finding]:
 
 
 def _sandbox() -> Iterator[Finding]:
-    if importlib.util.find_spec("workbench.sandbox") is None:
-        yield Finding("sandbox", "missing", "not built yet", "tasks in which a model writes and runs Python (part IV)")
+    """What contains programs here, found by trying: each forbidden act is attempted under each tier."""
+    from workbench import sandbox
+
+    purpose = "tasks in which a model writes and runs Python (part IV)"
+    try:
+        tier = sandbox.best()
+    except sandbox.Unavailable:
+        found = "; ".join(str(sandbox.probe(tier)) for tier in sandbox.Tier if tier is not sandbox.Tier.PLAIN)
+        yield Finding("sandbox", "missing", found, purpose, "Linux 5.13 or newer, also in Docker or WSL 2")
     else:
-        yield Finding("sandbox", "ok", "there")
+        stronger = [sandbox.probe(other) for other in list(sandbox.Tier)[: list(sandbox.Tier).index(tier)]]
+        yield Finding("sandbox", "ok", "; ".join([f"{tier}: every forbidden act was refused", *map(str, stronger)]))
 
 
 def chromium() -> str | None:

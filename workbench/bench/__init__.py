@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-ROOMS = ("language",)
+ROOMS = ("language", "sandbox")
 
 
 @dataclass(frozen=True)

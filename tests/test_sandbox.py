@@ -1,0 +1,334 @@
+"""Verdicts, tests that stay outside, the data that crosses the wall, and a pool that survives what happens to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import psutil
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workbench.sandbox import (
+    Case,
+    Limits,
+    Pool,
+    Result,
+    Suite,
+    Tier,
+    Unavailable,
+    Verdict,
+    best,
+    printable,
+    suite,
+    tiers,
+)
+from workbench.sandbox import pool as pool_module
+from workbench.sandbox.codec import DEPTH, FRAME, MEMBERS, Malformed, Unsupported, decode, encode
+from workbench.sandbox.judge import same
+from workbench.sandbox.verdict import escaped
+
+DOUBLE, TESTS = "def double(x): return 2 * x", "assert double(3) == 6\nassert double(-1) == -2"
+
+# ---- the data that crosses -------------------------------------------------------------------------------------------------
+
+_keys = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
+_plain = st.recursive(
+    _keys | st.floats() | st.complex_numbers(),
+    lambda inner: (
+        st.lists(inner) | st.tuples(inner, inner) | st.sets(_keys) | st.frozensets(_keys) | st.dictionaries(_keys, inner)
+    ),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(_plain)
+def test_plain_data_comes_back_as_it_was(value):
+    back = decode(encode(value))
+    assert same(back, value) and type(back) is type(value)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200))
+def test_bytes_that_no_encoder_made_are_refused_or_are_plain_data(data):
+    try:
+        value = decode(data)
+    except Malformed:
+        return
+    assert same(decode(encode(value)), value)
+
+
+@settings(max_examples=100, deadline=None)
+@given(_plain, st.data())
+def test_a_damaged_encoding_never_does_harm(value, data):
+    encoded = bytearray(encode(value))
+    place = data.draw(st.integers(0, len(encoded) - 1))
+    encoded[place] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(Malformed):
+        decode(bytes(encoded))
+
+
+class Number(int):
+    pass
+
+
+def _nested(depth):
+    value = 0
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [Number(3), object(), print, iter([]), [Number(1)], {1: object()}, _nested(DEPTH + 1), "x" * (FRAME + 1), ["x" * 1000] * 1000,
+     set(range(MEMBERS + 1)), [1 << 10**6], [0] * 30_000, "\ud800"],
+    ids=range(13),
+)  # fmt: skip
+def test_what_is_not_plain_data_or_too_much_of_it_is_not_encoded(value):
+    with pytest.raises(Unsupported):
+        encode(value)
+
+
+def test_a_length_is_checked_before_anything_is_built():
+    for tag in b"lubdts":
+        with pytest.raises(Malformed):
+            decode(bytes([tag]) + b"\xff\xff\xff\xff")
+
+
+# ---- tests that stay outside ---------------------------------------------------------------------------------------------
+
+
+def test_asserts_are_read_as_calls_and_values():
+    found = suite("assert f(2, [1]) == {'a': (1, -2)}\nassert abs(g(0.5) - 1.5) < 1e-3")
+    assert found == Suite((Case("f", (2, [1]), {"a": (1, -2)}), Case("g", (0.5,), 1.5, 1e-3)))
+
+
+@pytest.mark.parametrize(
+    ("tests", "message"),
+    [
+        ("", "at least one test"),
+        ("assert f(", "not Python"),
+        ("x = 1", "a test is an assert"),
+        ("assert f(1)", "more than one value"),
+        ("assert f(1) != 2", "more than one value"),
+        ("assert not abs(f(1) - 2) > 1e-3", "more than one value"),
+        ("try:\n    assert f(1) == 2\nexcept Exception: pass", "a test is an assert"),
+        ("assert f(x) == 2", "written out"),
+        ("assert f(a=1) == 2", "by position"),
+        ("assert f(1) == g(2)", "written out"),
+    ],
+)
+def test_a_test_that_accepts_anything_is_refused_with_its_line(tests, message):
+    with pytest.raises(ValueError, match=message):
+        suite(tests)
+
+
+def test_a_case_of_something_else_than_plain_data_is_refused():
+    with pytest.raises(ValueError, match="plain data only"):
+        Case("f", (object(),), 1)
+    with pytest.raises(ValueError, match="tolerance"):
+        Case("f", (1,), 1.0, -1.0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "tolerance", "equal"),
+    [
+        (1, 1, 0, True), (True, 1, 0, False), (1.0, 1, 0, False), (0.1 + 0.2, 0.3, 0, False), (0.1 + 0.2, 0.3, 1e-9, True),
+        (1, 1.0, 1e-9, True), (True, 1.0, 1e-9, False), (math.nan, 1.0, 1e-9, False), (math.nan, math.nan, 1e-9, True),
+        (math.inf, math.inf, 1e-9, True), (-math.inf, math.inf, 1e-9, False), ([1, 2], (1, 2), 0, False),
+        ([1, [2.0]], [1, [2.0 + 1e-12]], 1e-9, True), ({1}, {1}, 0, True), ({1.0}, {1}, 0, False),
+        ({(1, 2)}, {(1, 2.0)}, 0, False),
+        ({"a": 1}, {"a": 1}, 0, True), ({"a": 1}, {"a": True}, 0, False), ({1: 2}, {1.0: 2}, 0, False), ({}, {1: 2}, 0, False),
+        (None, False, 0, False), ("1", b"1", 0, False),
+    ],
+)  # fmt: skip
+def test_equality_goes_type_by_type(answer, expected, tolerance, equal):
+    assert same(answer, expected, tolerance) is equal
+
+
+def test_an_integer_beyond_every_float_is_just_wrong():
+    assert not Case("f", (), 1.0, 1e-6).accepts(10**5000)
+
+
+# ---- verdicts ------------------------------------------------------------------------------------------------------------
+
+
+def test_reward_is_a_constant_of_the_verdict():
+    rewards = {verdict: verdict.reward for verdict in Verdict}
+    assert rewards.pop(Verdict.PASS) == 1 and rewards.pop(Verdict.INFRASTRUCTURE) is None and set(rewards.values()) == {0.0}
+
+
+@pytest.mark.parametrize("limits", [{"cpu": 0}, {"cpu": -1}, {"wall": 0.1}, {"memory": 0}, {"output": 0}, {"cpu": math.nan}])
+def test_impossible_limits_are_refused(limits):
+    with pytest.raises(ValueError, match=f"Limits.{next(iter(limits))}"):
+        Limits(**limits)
+
+
+def test_what_a_program_says_cannot_act():
+    assert printable("a\x1b[31mb\x07\u202ec\n\td") == "a\\x1b[31mb\\x07\\x202ec\n\td"
+    assert printable("x" * 3000).endswith("(3000 characters)") and len(printable("x" * 3000)) < 2100
+    assert escaped("<script>&") == "&lt;script&gt;&amp;"
+
+
+# ---- the pool ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with Pool(2, limits=Limits(cpu=0.5)) as pool:
+        yield pool
+
+
+def test_results_come_in_the_order_of_the_jobs(pool):
+    counts = []
+    wrong = ["def double(x): return x", "def double(x): raise KeyError(x)", "def twice(x): pass", "def double(x) return"]
+    results = pool.judge([(program, TESTS) for program in [DOUBLE, *wrong]], progress=lambda done, of: counts.append((done, of)))
+    assert [r.verdict for r in results] == [Verdict.PASS, Verdict.WRONG_ANSWER, *[Verdict.EXCEPTION] * 3]
+    assert counts == [(n, 5) for n in range(1, 6)]
+    assert results[0].passed == results[0].cases == 2 and results[0].cpu > 0 and results[0].tier == str(best())
+    assert "double" in results[3].message and "SyntaxError" in results[4].message
+
+
+def test_a_bad_suite_is_refused_before_anything_runs(pool):
+    with pytest.raises(ValueError, match="line 1"):
+        pool.judge([(DOUBLE, TESTS), (DOUBLE, "assert double(1)")])
+
+
+def test_it_works_while_an_event_loop_runs(pool):
+    async def cell():
+        return pool.judge([(DOUBLE, TESTS)])[0].verdict
+
+    assert asyncio.run(cell()) is Verdict.PASS
+
+
+def test_programs_know_nothing_of_each_other(pool):
+    leave = "import builtins, math\nbuiltins.left = math.left = 1\ndef f(): return 1"
+    look = "import builtins, math\ndef f(): return hasattr(builtins, 'left') or hasattr(math, 'left')"
+    pool.judge([(leave, "assert f() == 1")] * 4)
+    assert {r.verdict for r in pool.judge([(look, "assert f() == False")] * 4)} == {Verdict.PASS}
+
+
+def test_nothing_of_ours_is_in_the_environment(pool, monkeypatch):
+    program = "import os\ndef f(): return sorted(k for k in os.environ if k not in ('LC_CTYPE',))"
+    assert pool.judge([(program, "assert f() == []")])[0].verdict is Verdict.PASS
+
+
+def test_honest_programs_pass_beside_endless_loops():
+    with Pool(2, limits=Limits(cpu=0.3)) as pool:
+        hogs = [pool.submit("while True: pass", TESTS) for _ in range(4)]
+        honest = pool.judge([(DOUBLE, TESTS)] * 200)
+        assert {r.verdict for r in honest} == {Verdict.PASS}
+        assert {hog.result().verdict for hog in hogs} == {Verdict.CPU_TIME}
+
+
+def test_results_are_remembered_only_when_asked(monkeypatch):
+    runs = []
+    real = pool_module.Worker.judge
+    monkeypatch.setattr(pool_module.Worker, "judge", lambda self, *job: runs.append(job) or real(self, *job))
+    for remember, expected in ((True, 1), (False, 3)):
+        runs.clear()
+        with Pool(1, remember=remember) as pool:
+            for _ in range(3):
+                pool.judge([(DOUBLE, TESTS)])
+        assert len(runs) == expected
+
+
+def _zygotes(pool):
+    workers = [pool.idle.get() for _ in range(pool.workers)]
+    for worker in workers:
+        pool.idle.put(worker)
+    return [worker.process.pid for worker in workers if worker is not None]
+
+
+def test_a_killed_worker_is_replaced_and_the_program_judged_again():
+    stop = threading.Event()
+
+    def killer():
+        while len(killed) < 5 and not stop.wait(0.3):
+            for process in psutil.Process().children():
+                with contextlib.suppress(psutil.Error):  # it may have ended by itself
+                    if "zygote" in " ".join(process.cmdline()):
+                        process.kill()
+                        killed.append(process.pid)
+
+    killed = []
+    with Pool(2) as pool:
+        thread = threading.Thread(target=killer)
+        thread.start()
+        results = pool.judge([(DOUBLE, TESTS)] * 400)
+        stop.set()
+        thread.join()
+        # a program hit twice in a row has an infrastructure verdict, of which no reward is made; all others pass
+        hit = [r.verdict for r in results if r.verdict is not Verdict.PASS]
+        assert killed and set(hit) <= {Verdict.INFRASTRUCTURE} and len(hit) <= len(killed) / 2
+        assert {r.verdict for r in pool.judge([(DOUBLE, TESTS)] * 4)} == {Verdict.PASS}
+
+
+def test_an_infrastructure_failure_is_retried_once(monkeypatch):
+    real, calls = pool_module.Worker.judge, []
+
+    def flaky(self, *job):
+        calls.append(job)
+        return Result(Verdict.INFRASTRUCTURE, 0, 1, "broken") if len(calls) % 3 else real(self, *job)
+
+    monkeypatch.setattr(pool_module.Worker, "judge", flaky)
+    with Pool(1) as pool:
+        assert pool.judge([(DOUBLE, TESTS)])[0].verdict is Verdict.INFRASTRUCTURE and len(calls) == 2
+        assert pool.judge([(DOUBLE, TESTS)])[0].verdict is Verdict.PASS and len(calls) == 3
+
+
+def test_no_process_outlives_a_killed_judge():
+    program = (
+        "import sys, time; from workbench.sandbox import Limits, Pool\n"
+        "pool = Pool(2, limits=Limits(cpu=60))\n"
+        "for _ in range(2): pool.submit('while True: pass', 'assert f() == 1')\n"
+        "time.sleep(0.7); print('running', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as judge:
+        assert judge.stdout.readline() == "running\n"
+        left = psutil.Process(judge.pid).children(recursive=True)
+        assert len(left) >= 4  # two zygotes and two programs, at least
+        judge.send_signal(signal.SIGKILL)
+    _, alive = psutil.wait_procs(left, timeout=3)
+    assert alive == []
+
+
+def test_many_programs_leave_nothing_behind(pool):
+    def held():
+        zygote = psutil.Process(_zygotes(pool)[0])
+        return len(os.listdir("/proc/self/fd")), threading.active_count(), zygote.num_fds()
+
+    pool.judge([(DOUBLE, TESTS)] * 20)
+    before = held()
+    pool.judge([(DOUBLE, TESTS), ("def double(x): return [[[", TESTS)] * 150)
+    assert held() == before
+
+
+def test_a_pool_needs_workers_and_a_promise():
+    with pytest.raises(ValueError, match="at least one worker"):
+        Pool(0)
+    with pytest.raises(ValueError, match="i_trust_every_program"):
+        Pool(1, tier=Tier.PLAIN)
+    with Pool(1, tier=Tier.PLAIN, i_trust_every_program=True) as pool:
+        assert pool.judge([(DOUBLE, TESTS)])[0].verdict is Verdict.PASS
+
+
+def test_a_machine_that_contains_nothing_is_refused_with_what_to_do(monkeypatch):
+    best.cache_clear()
+    monkeypatch.setattr(tiers, "probe", lambda tier: tiers.Probe(tier, ("opens a socket",)))
+    with pytest.raises(Unavailable, match=r"opens a socket(.|\n)*Linux 5.13"):
+        best()
+    best.cache_clear()
+
+
+def test_an_uncontained_program_is_seen_to_be_uncontained():
+    found = tiers.probe(Tier.PLAIN)
+    assert not found.holds and {"reads a file of the user", "writes a file"} <= set(found.broken)
