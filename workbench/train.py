@@ -43,7 +43,7 @@ class StepRecord:
             by -log p of what was sampled.
         length: sampled tokens of an episode. turns: of an episode. malformed: share of turns the task found malformed.
         truncated: share of episodes cut off by a limit. errors: episodes left out because the task raised.
-        tokens: sampled in this step. tokens_per_second: these over the whole step's `seconds`.
+        episodes, tokens: sampled in this step, thrown-away rollouts included. tokens_per_second: over the whole step's `seconds`.
         test_success: of the test split, greedy, where `evaluate_every` asked for it. rollouts: one group, to be looked at.
     """
 
@@ -64,6 +64,7 @@ class StepRecord:
     malformed: float
     truncated: float
     errors: int
+    episodes: int
     tokens: int
     tokens_per_second: float
     seconds: float
@@ -296,7 +297,7 @@ def _reinforce(
         length=played.mask.sum(1).float().mean().item(), turns=played.turns.float().mean().item(),
         malformed=((played.rewards < 0).sum() / played.turns.sum()).item(),
         truncated=cut_off.float().mean().item(), errors=len(sampled) - len(played),
-        tokens=tokens, tokens_per_second=tokens / seconds, seconds=seconds, test_success=score,
+        episodes=len(sampled), tokens=tokens, tokens_per_second=tokens / seconds, seconds=seconds, test_success=score,
         rollouts=tuple(_transcripts(step, prepared, state.policy.tokenizer)),
     )  # fmt: skip
 

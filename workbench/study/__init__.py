@@ -7,9 +7,28 @@ To read it: `cell` says what a run is, `adapters` how everything becomes one, `s
 where they are made, `verbs` puts this together, and `result` says what came out.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from workbench.study.cell import Budget, Run, run_cell
 from workbench.study.fingerprint import fingerprint
 from workbench.study.result import Rollouts, Study, Summary
 from workbench.study.verbs import compare, load, runs, sweep
 
-__all__ = ["Budget", "Rollouts", "Run", "Study", "Summary", "compare", "fingerprint", "load", "run_cell", "runs", "sweep"]
+if TYPE_CHECKING:
+    from workbench.study.language import WarmStart, text, trained
+
+__all__ = [
+    "Budget", "Rollouts", "Run", "Study", "Summary", "WarmStart", "compare", "fingerprint", "load", "run_cell", "runs", "sweep",
+    "text", "trained",
+]  # fmt: skip
+
+_LATER = {"WarmStart": "language", "text": "language", "trained": "language"}  # these load torch
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)

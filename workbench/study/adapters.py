@@ -101,6 +101,10 @@ def setting_of(task: Any) -> Setting:
         return Functions()
     if all(hasattr(task, name) for name in ("identity", "arm", "metrics", "share")):
         return task
+    if isinstance(task, str) or all(hasattr(task, name) for name in ("problem", "episode", "demonstration")):
+        from workbench.study.language import text
+
+        return text(task)
     raise TypeError(f"nothing is known to be compared on {task!r}")
 
 

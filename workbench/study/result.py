@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from workbench.stats import Comparison, Sequential
 
 Cell = tuple[str, int]  # arm and seed
+MANY = 200  # points of a curve
 
 
 @dataclass(eq=False)
@@ -112,7 +113,7 @@ class Study:
 
         Args:
             x: "step" (updates), "samples", "tokens" or "seconds" (of wall-clock time on the machine that ran it).
-            points: of the grid; by default the steps that any run logged, or 50 for other axes.
+            points: of the grid; by default the places at which any run logged, or 200 evenly, where the axis has more of them.
         Raises:
             ValueError: a run did not log that axis or metric.
         """
@@ -136,11 +137,10 @@ class Study:
         if not found:
             raise ValueError(f"no run logged {metric!r}")
         low, high = max(places[0] for places, _ in found.values()), min(places[-1] for places, _ in found.values())
-        if x == "step" and points is None:
-            every = np.unique(np.concatenate([places for places, _ in found.values()]))
-            grid = every[(low <= every) & (every <= high)]
-        else:
-            grid = np.linspace(low, high, points or 50)
+        every = np.unique(np.concatenate([places for places, _ in found.values()]))
+        grid = every[(low <= every) & (every <= high)]
+        if points is not None or (x != "step" and len(grid) > MANY):
+            grid = np.linspace(low, high, points or MANY)
         parts = [
             pd.DataFrame({"arm": arm, "seed": seed, x: grid, metric: values[np.searchsorted(places, grid, "right") - 1]})
             for (arm, seed), (places, values) in found.items()

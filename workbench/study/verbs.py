@@ -68,6 +68,7 @@ def compare(
     if stop is not None and stop.looks[-1] != len(chosen):
         raise ValueError(f"the last look is after {stop.looks[-1]} seeds, and there are {len(chosen)}: give as many")
     known = _arms(arms, setting)
+    metric = metric or setting.metric
     _check_metric(metric, known, setting)
     versions = {arm: fingerprint(call) for arm, call in known.items()}
     for call in known.values():
@@ -240,7 +241,8 @@ class _Bar:
         self._show()
 
     def _show(self) -> None:
-        self._bar.update(max(0.0, self._done + sum(self._shares.values()) - self._bar.n))
+        self._bar.n = self._done + sum(self._shares.values())
+        self._bar.refresh()
 
     def __enter__(self) -> _Bar:
         return self
