@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-ROOMS = ("language", "sandbox")
+ROOMS = ("language", "sandbox", "causal")
 
 
 @dataclass(frozen=True)

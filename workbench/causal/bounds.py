@@ -64,22 +64,31 @@ class Uncertainty:
         """The least (or largest) of sum T(s'|s,x) value(s') over the set: value [S] -> [S,X].
 
         Where mass may go anywhere this is one line: all of it goes to the worst state."""
+        known = (self.low @ value[..., None, :, None])[..., 0]
         if self.high is None:
             end = value.min(-1) if worst else value.max(-1)
-            return (self.low @ value[..., None, :, None])[..., 0] + self.free * end[..., None, None]
-        return (self.extreme(value, worst=worst) * value[..., None, None, :]).sum(-1)
+            return known + self.free * end[..., None, None]
+        order, put = self._filled(value, worst)
+        return known + (put @ np.take_along_axis(value, order, -1)[..., None, :, None])[..., 0]
 
     def extreme(self, value: np.ndarray, *, worst: bool = True) -> np.ndarray:
         """The transitions [S,X,S] that attain `expectation`: states are filled up in order of their value."""
-        order = np.argsort(value if worst else -value, axis=-1, kind="stable")[..., None, None, :]
-        order = np.broadcast_to(order, self.low.shape)
-        room = self.free[..., None] if self.high is None else np.take_along_axis(self.high - self.low, order, -1)
-        room = np.broadcast_to(room, self.low.shape)
-        before = room.cumsum(-1) - room
-        put = np.clip(self.free[..., None] - before, 0, room)
-        moved = np.empty_like(self.low)
-        np.put_along_axis(moved, order, put, -1)
+        order, put = self._filled(value, worst)
+        moved = np.empty_like(put)
+        np.put_along_axis(moved, np.broadcast_to(order[..., None, None, :], put.shape), put, -1)
         return self.low + moved
+
+    def _filled(self, value: np.ndarray, worst: bool) -> tuple[np.ndarray, np.ndarray]:
+        """The states in order of their value [S], and the mass [S,X,S] that each gets, in that order."""
+        order = np.argsort(value if worst else -value, axis=-1, kind="stable")
+        if self.high is None:
+            put = np.zeros_like(self.low)
+            put[..., 0] = self.free
+            return order, put
+        at = np.broadcast_to(order[..., None, None, :], self.low.shape)
+        room = np.take_along_axis(self.high - self.low, at, -1) if order.ndim > 1 else (self.high - self.low)[..., order]
+        before = room.cumsum(-1) - room
+        return order, np.clip(self.free[..., None] - before, 0, room)
 
     def contains(self, transitions: Any, rewards: Any, *, tolerance: float = 1e-9) -> Any:
         """Whether T [S,X,S] and R [S,X] are in the set; one answer for each leading axis."""
