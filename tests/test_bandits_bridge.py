@@ -8,6 +8,7 @@ import torch
 
 from workbench import models, objective, recipes
 from workbench.bandits import bridge, offline
+from workbench.bandits.problems import Bernoulli, Gaussian
 from workbench.batch import Origin
 from workbench.objective.exact import expected_update, policy_gradient
 
@@ -41,10 +42,10 @@ def update(recipe, policy, batch):
     return -gradient
 
 
-def kept_rollout(recipe, policy, pay, size, seed):
+def kept_rollout(recipe, policy, bandits, size, seed):
     """One group for each context; what dynamic sampling throws away is drawn again."""
     asked = np.tile([0, 1], 40) if recipe.rollout.name == "resample" else np.array([0, 1])
-    batch = bridge.rollout(policy, pay, asked, group_size=size, seed=seed)
+    batch = bridge.rollout(policy, bandits, asked, group_size=size, seed=seed)
     keep = recipe.rollout(batch, objective.rewards(recipe, batch))
     first = [int(batch.group[keep & (batch.tokens[:, 0] == context)][0]) for context in (0, 1)]
     return batch.select(torch.isin(batch.group, torch.tensor(first)))
@@ -54,39 +55,39 @@ def kept_rollout(recipe, policy, pay, size, seed):
 def test_the_mean_update_of_every_recipe_is_the_one_of_enumeration(name):
     """200 updates from 200 batches of one group of three pulls a context, against all outcomes listed; 5 standard errors."""
     logits, means = LOGITS[:, :2], MEANS[:, [0, 2]]
-    recipe, policy, pay = recipes.get(name), table(logits), bridge.bernoulli(means)
+    recipe, policy, bandits = recipes.get(name), table(logits), [Bernoulli(row) for row in means]
     exact = expected_update(recipe, logits, torch.from_numpy(means), group_size=3)
-    seen = torch.stack([update(recipe, policy, kept_rollout(recipe, policy, pay, 3, seed)) for seed in range(200)])
+    seen = torch.stack([update(recipe, policy, kept_rollout(recipe, policy, bandits, 3, seed)) for seed in range(200)])
     error = (exact.covariance.diagonal().view_as(exact.mean) / 200).sqrt()
     assert ((seen.mean(0) - exact.mean).abs() <= 5 * error + 1e-6).all()
     assert exact.mean.abs().max() > 5 * error.max()  # the test can tell this update from none
 
 
 def test_a_bandit_is_learnt_to_the_end_with_the_recipes_of_language_models():
-    pay = bridge.bernoulli(MEANS)
+    bandits = [Bernoulli(row) for row in MEANS]
     for name in ("grpo", "rloo", "ppo"):
         recipe, policy = recipes.get(name), table(torch.zeros(2, 3, dtype=torch.float64))
         optimiser = torch.optim.Adam(policy.parameters(), lr=0.1)
         for step in range(60):
-            batch = bridge.rollout(policy, pay, [0, 1, 0, 1], group_size=8, seed=step)
+            batch = bridge.rollout(policy, bandits, [0, 1, 0, 1], group_size=8, seed=step)
             policy.table.grad = -update(recipe, policy, batch)
             optimiser.step()
         assert policy.table.argmax(1).tolist() == MEANS.argmax(1).tolist(), name
 
 
 def test_rollouts_are_laid_out_as_prompts_and_groups():
-    batch = bridge.rollout(table(), bridge.gaussian(MEANS, 0.0), [1, 0, 1], group_size=4, seed=3)
+    batch = bridge.rollout(table(), [Gaussian(row, 0.0) for row in MEANS], [1, 0, 1], group_size=4, seed=3)
     assert batch.tokens[:, 0].tolist() == [1] * 4 + [0] * 4 + [1] * 4
     assert batch.group.tolist() == [0] * 4 + [1] * 4 + [2] * 4
     assert np.allclose(batch.outcome, MEANS[batch.tokens[:, 0], batch.tokens[:, 1]], atol=1e-7)
     logp = LOGITS.log_softmax(1)[batch.tokens[:, 0], batch.tokens[:, 1]]
     assert torch.allclose(batch.logp_old[:, 1].double(), logp, atol=1e-6)
-    again = bridge.rollout(table(), bridge.gaussian(MEANS, 0.0), [1, 0, 1], group_size=4, seed=3)
+    again = bridge.rollout(table(), [Gaussian(row, 0.0) for row in MEANS], [1, 0, 1], group_size=4, seed=3)
     assert torch.equal(batch.tokens, again.tokens)
 
 
 def test_arms_and_rewards_have_their_probabilities():
-    batch = bridge.rollout(table(), bridge.bernoulli(MEANS), [0], group_size=20_000, seed=0)
+    batch = bridge.rollout(table(), [Bernoulli(row) for row in MEANS], [0], group_size=20_000, seed=0)
     share = np.bincount(batch.tokens[:, 1], minlength=3) / 20_000
     policy = LOGITS.softmax(1)[0].numpy()
     assert (np.abs(share - policy) < 4 * np.sqrt(policy * (1 - policy) / 20_000)).all()
@@ -94,7 +95,7 @@ def test_arms_and_rewards_have_their_probabilities():
         paid = batch.outcome[batch.tokens[:, 1] == arm].numpy()
         mean = MEANS[0, arm]
         assert abs(paid.mean() - mean) < 4 * np.sqrt(mean * (1 - mean) / len(paid))
-    noisy = bridge.rollout(table(), bridge.gaussian(MEANS, 0.3), [1], group_size=20_000, seed=0)
+    noisy = bridge.rollout(table(), [Gaussian(row, 0.3) for row in MEANS], [1], group_size=20_000, seed=0)
     noise = noisy.outcome.numpy() - MEANS[1, noisy.tokens[:, 1]]
     assert abs(noise.std() - 0.3) < 4 * 0.3 / np.sqrt(40_000)
 
@@ -116,22 +117,18 @@ def test_the_gradient_from_a_log_is_that_of_the_new_policy():
 
 
 def test_bad_input_is_refused_in_words():
-    policy, pay = table(), bridge.bernoulli(MEANS)
+    policy, bandits = table(), [Bernoulli(row) for row in MEANS]
     with pytest.raises(ValueError, match="contexts must be a list of whole numbers"):
-        bridge.rollout(policy, pay, [], group_size=2, seed=0)
+        bridge.rollout(policy, bandits, [], group_size=2, seed=0)
     with pytest.raises(ValueError, match="contexts must be a list of whole numbers"):
-        bridge.rollout(policy, pay, [0.5], group_size=2, seed=0)
+        bridge.rollout(policy, bandits, [0.5], group_size=2, seed=0)
     with pytest.raises(ValueError, match="group_size must be at least 1, not 0"):
-        bridge.rollout(policy, pay, [0], group_size=0, seed=0)
-    with pytest.raises(ValueError, match="state 2 is not in this table"):
-        bridge.rollout(policy, pay, [2], group_size=2, seed=0)
-    with pytest.raises(ValueError, match="context 1 does not exist: this bandit has 1 contexts"):
-        bridge.rollout(policy, bridge.bernoulli(MEANS[0]), [1], group_size=2, seed=0)
-    with pytest.raises(ValueError, match="chance from 0 to 1, not 1.5"):
-        bridge.bernoulli([0.5, 1.5])
-    with pytest.raises(ValueError, match="at least two arms"):
-        bridge.bernoulli([0.5])
-    with pytest.raises(ValueError, match="std must be 0 or more"):
-        bridge.gaussian([0.5, 0.1], -1)
+        bridge.rollout(policy, bandits, [0], group_size=0, seed=0)
+    with pytest.raises(ValueError, match="numbers from 0 to 1, one problem each"):
+        bridge.rollout(policy, bandits, [2], group_size=2, seed=0)
+    with pytest.raises(ValueError, match="same number of arms, not .2, 3."):
+        bridge.rollout(policy, [bandits[0], Bernoulli([0.1, 0.2])], [0], group_size=2, seed=0)
+    with pytest.raises(ValueError, match="pulled arm 2, but the problem has 2"):
+        bridge.rollout(policy, Bernoulli([0.1, 0.2]), group_size=50, seed=0)
     with pytest.raises(ValueError, match="no propensities"):
         bridge.from_log(offline.Log(np.array([0, 1]), np.array([0.0, 1.0]), 2))

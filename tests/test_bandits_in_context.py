@@ -13,6 +13,7 @@ from scipy.stats import norm
 
 from workbench import seeding
 from workbench.bandits import in_context as ic
+from workbench.bandits.play import play
 
 DATA = Path(__file__).parents[1] / "data"
 FIVE = ic.TaskDistribution(5)
@@ -223,6 +224,8 @@ def test_training_is_reproducible_and_depends_on_its_seed():
 class InTurn:
     """Pulls 0, 1, 2, 0, ... whatever they pay."""
 
+    feedback = "bandit"
+
     def start(self, repetitions, arms, horizon):
         self.pull, self.rows, self.arms = 0, repetitions, arms
 
@@ -254,6 +257,19 @@ def test_playing_keeps_the_books():
     again = ic.play_tasks(ic.PosteriorSampling(tasks), tasks, 2000, 4, 0)
     assert np.array_equal(again.means, played.means)  # all policies meet the same tasks and the same noise
     assert np.allclose(again.rewards - np.take_along_axis(again.means, again.arms, 1), noise)
+
+
+def test_the_same_tasks_are_a_problem_for_play():
+    """`play` and `play_tasks` are one loop, and `play` counts regret against the means of each repetition."""
+    tasks, policy = ic.TaskDistribution(3), ic.PosteriorSampling(ic.TaskDistribution(3))
+    found = play(policy, tasks, 12, 4000, seed=0)
+    kept = ic.play_tasks(policy, tasks, 4000, 12, 0)
+    assert found.times[-1] == 12 and found.pulls.sum() == 4000 * 12
+    gap = found.final.mean() - kept.regret[:, -1].mean()
+    assert abs(gap) < 4 * math.sqrt((found.final.var() + kept.regret[:, -1].var()) / 4000)
+    turns = play(InTurn(), tasks, 3, 5, seed=1)
+    means = tasks.start(5, 3, seeding.generator(1, "bandit", "luck")).means
+    assert np.allclose(turns.final, 3 * means.max(1) - means.sum(1))
 
 
 def test_an_untrained_network_plays_at_random():

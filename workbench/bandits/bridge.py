@@ -3,7 +3,7 @@
 A context is a prompt of one token, a pull an answer of one token, the reward the verdict. With a softmax table as the policy
 (`workbench.models.Tabular`) one update of any recipe is
 
-    batch = rollout(policy, bernoulli(means), contexts, group_size=8, seed=step)
+    batch = rollout(policy, Bernoulli([0.2, 0.5, 0.9]), group_size=8, seed=step)
     prepared = objective.prepare(recipe, batch)
     said = policy.evaluate(batch)
     loss, _ = objective.loss(recipe, prepared, said.logp, said.entropy)
@@ -14,7 +14,7 @@ Shapes: N prompts, G pulls of each, S contexts, K arms.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,7 +25,16 @@ from workbench import seeding
 from workbench.bandits.offline import Log
 from workbench.batch import Batch, Origin
 
-Pay = Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]  # contexts, arms [B] -> rewards [B]
+
+class Arms(Protocol):
+    """A bandit whose arms stay as they are: `Bernoulli` and `Gaussian` of `workbench.bandits.problems`."""
+
+    means: tuple[float, ...]
+
+    @property
+    def arms(self) -> int: ...
+    def luck(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray: ...
+    def reward(self, mean: np.ndarray, luck: np.ndarray) -> np.ndarray: ...
 
 
 class Puller(Protocol):
@@ -36,40 +45,38 @@ class Puller(Protocol):
         ...
 
 
-def bernoulli(means: Any) -> Pay:
-    """Pays 1 with the chance means[context, arm], else 0. means: [S,K], or [K] if there is one context."""
-    table = _table(means)
-    if ((table < 0) | (table > 1)).any():
-        raise ValueError(f"a Bernoulli arm pays 1 with a chance from 0 to 1, not {table[(table < 0) | (table > 1)][0]}")
-    return lambda contexts, arms, rng: (rng.random(len(arms)) < _look_up(table, contexts, arms)).astype(float)
-
-
-def gaussian(means: Any, std: float) -> Pay:
-    """Pays means[context, arm] plus normal noise of deviation `std`, which may be 0. means: [S,K], or [K]."""
-    table = _table(means)
-    if not 0 <= std < np.inf:
-        raise ValueError(f"std must be 0 or more, not {std!r}")
-    return lambda contexts, arms, rng: _look_up(table, contexts, arms) + std * rng.standard_normal(len(arms))
-
-
 def rollout(
-    policy: Puller, pay: Pay, contexts: Any, *, group_size: int, seed: int, temperature: float = 1.0
-) -> Batch:
-    """`group_size` pulls in each of the contexts [N] (numbers from 0; the same one may come twice, as two prompts).
+    policy: Puller, problems: Arms | Sequence[Arms], contexts: Any = (0,), *, group_size: int, seed: int, temperature: float = 1.0
+) -> Batch:  # fmt: skip
+    """`group_size` pulls in each of the contexts [N].
 
+    Args:
+        problems: the bandit met in each context 0 to S-1, all with as many arms; or one bandit, if there is one context.
+        contexts: numbers; the same one may come twice, as two prompts.
     Returns:
         Batch of N * group_size episodes in the order of `contexts`; `group` is the place in it.
     Raises:
-        ValueError: no contexts, an empty group, or whatever the policy or `pay` refuse.
+        ValueError: no contexts or one that has no problem, an empty group, problems that differ in their arms, or an arm that
+            the problem does not have.
     """
-    asked = np.asarray(contexts)
+    each = list(problems) if isinstance(problems, Sequence) else [problems]
+    asked, widths = np.asarray(contexts), {problem.arms for problem in each}
     if asked.ndim != 1 or not len(asked) or asked.dtype.kind not in "iu":
         raise ValueError(f"contexts must be a list of whole numbers, one a prompt, not {contexts!r}")
+    if asked.min() < 0 or asked.max() >= len(each):
+        raise ValueError(f"contexts must be numbers from 0 to {len(each) - 1}, one problem each, not {contexts!r}")
+    if len(widths) > 1:
+        raise ValueError(f"all problems must have the same number of arms, not {sorted(widths)}")
     if group_size < 1:
         raise ValueError(f"group_size must be at least 1, not {group_size!r}")
     states = np.repeat(asked, group_size)
     arms, logp = policy.pull(torch.from_numpy(states), seed=seeding.integer(seed, "bridge", "arms"), temperature=temperature)
-    paid = pay(states, arms.numpy(), seeding.generator(seed, "bridge", "rewards"))
+    pulled, paid, rng = arms.numpy(), np.empty(len(states)), seeding.generator(seed, "bridge", "rewards")
+    if pulled.max() >= each[0].arms:
+        raise ValueError(f"the policy pulled arm {pulled.max()}, but the problem has {each[0].arms}: give both as many arms")
+    for context in np.unique(asked):
+        here, problem = states == context, each[context]
+        paid[here] = problem.reward(np.array(problem.means)[pulled[here]], problem.luck(rng, (int(here.sum()),)))
     group = torch.arange(len(asked)).repeat_interleave(group_size)
     return Batch.from_pulls(arms, torch.from_numpy(paid), logp, context=torch.from_numpy(states), group=group)
 
@@ -89,17 +96,3 @@ def from_log(log: Log) -> Batch:
     context = None if log.contexts is None else torch.from_numpy(np.array(log.contexts).reshape(-1))
     batch = Batch.from_pulls(arms, rewards, chance.log(), context=context)
     return batch.replace(origin=torch.full((len(batch),), int(Origin.REPLAY)))
-
-
-def _table(means: Any) -> np.ndarray:
-    table = np.atleast_2d(np.asarray(means, dtype=float))
-    if table.ndim != 2 or table.shape[1] < 2 or not np.isfinite(table).all():
-        raise ValueError(f"means must be finite, [S,K] with at least two arms, not of shape {np.shape(means)}")
-    return table
-
-
-def _look_up(table: np.ndarray, contexts: np.ndarray, arms: np.ndarray) -> np.ndarray:
-    for what, found, size in (("context", contexts, table.shape[0]), ("arm", arms, table.shape[1])):
-        if found.min() < 0 or found.max() >= size:
-            raise ValueError(f"{what} {found[(found < 0) | (found >= size)][0]} does not exist: this bandit has {size} {what}s")
-    return table[contexts, arms]

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from workbench import seeding
+from workbench.bandits.play import Policy
 
 Array = np.ndarray
 CELLS = 512  # of the grid on which a posterior over one arm's mean is held
@@ -33,6 +34,8 @@ BLOCK = 32  # batches of training data made at once
 class TaskDistribution:
     """Gaussian bandits whose means are drawn independently and uniformly from `low` to `high`; rewards have deviation `std`.
 
+    It is a problem for `workbench.bandits.play`, in which each repetition has means of its own.
+
     Raises:
         ValueError: fewer than two arms, an empty range, or a deviation that is not positive.
     """
@@ -41,6 +44,8 @@ class TaskDistribution:
     low: float = 0.0
     high: float = 1.0
     std: float = 0.3
+
+    feedback = ("bandit",)
 
     def __post_init__(self) -> None:
         if self.arms < 2:
@@ -55,6 +60,26 @@ class TaskDistribution:
         if count < 1:
             raise ValueError(f"count must be at least 1, not {count!r}")
         return _generator(seed, "tasks").uniform(self.low, self.high, (count, self.arms))
+
+    def start(self, repetitions: int, horizon: int, rng: np.random.Generator, *, full: bool = False) -> _Rounds:
+        """A new task for each repetition; see `workbench.bandits.problems.Problem`."""
+        return _Rounds(self.means(repetitions, rng), self.std, rng)
+
+
+@dataclass(frozen=True)
+class _Rounds:
+    """One bandit a repetition: means [R,K]. The noise of a round is the same whatever the arm."""
+
+    means: Array
+    std: float
+    rng: np.random.Generator
+
+    def show(self) -> None:
+        return None
+
+    def pull(self, arm: Array) -> tuple[Array, Array]:
+        paid = self.means[np.arange(len(arm)), arm]
+        return paid + self.std * self.rng.standard_normal(len(arm)), self.means.max(1) - paid
 
 
 @dataclass(frozen=True)
@@ -153,43 +178,22 @@ def bayes_loss(tasks: TaskDistribution, logs: Logs) -> Array:
 # ---- playing --------------------------------------------------------------------------------------------------------
 
 
-class Policy(Protocol):
-    """A player of R bandits side by side, who sees the reward of the arm pulled and nothing else."""
-
-    def start(self, repetitions: int, arms: int, horizon: int) -> None:
-        """Forget everything."""
-        ...
-
-    def choose(self, rng: np.random.Generator) -> Array:
-        """Arms [R]."""
-        ...
-
-    def update(self, arm: Array, reward: Array) -> None:
-        """Learn from arms and rewards [R]."""
-        ...
-
-
 def play_tasks(
     policy: Policy, tasks: TaskDistribution, count: int, horizon: int, seed: int | np.random.Generator
 ) -> Logs:
-    """`policy` on `count` tasks, a new one in each repetition, as a log in the order of play.
-
-    Tasks and noise come from one stream and the policy's own coin from another, so that with one integer as seed all policies
-    meet the same tasks, and their t-th pulls the same noise.
-    """
+    """What `policy` pulls and earns on `count` tasks, as logs in the order of play: `play`, with the whole history kept."""
     if horizon < 1:
         raise ValueError(f"horizon must be at least 1, not {horizon!r}")
     nature = _generator(seed, "nature")
     coin = nature if isinstance(seed, np.random.Generator) else seeding.generator(seed, "policy")
-    means = tasks.means(count, nature)
-    noise = tasks.std * nature.standard_normal((horizon, count))
+    rounds = tasks.start(count, horizon, nature)
     policy.start(count, tasks.arms, horizon)
     arms, rewards = np.empty((count, horizon), int), np.empty((count, horizon))
     for t in range(horizon):
         arms[:, t] = policy.choose(coin)
-        rewards[:, t] = means[np.arange(count), arms[:, t]] + noise[t]
+        rewards[:, t], _ = rounds.pull(arms[:, t])
         policy.update(arms[:, t], rewards[:, t])
-    return Logs(arms, rewards, means.argmax(1), means)
+    return Logs(arms, rewards, rounds.means.argmax(1), rounds.means)
 
 
 class PosteriorSampling:
@@ -209,7 +213,7 @@ class PosteriorSampling:
             raise ValueError(f"this prior is of {self.tasks.arms} arms, the problem has {arms}")
         self.pulls, self.sums = np.zeros((repetitions, arms)), np.zeros((repetitions, arms))
 
-    def choose(self, rng: np.random.Generator) -> Array:
+    def choose(self, rng: np.random.Generator, *context: Any) -> Array:
         if not self.gaussian:
             return _draw(posterior_best(self.pulls, self.sums, self.tasks.std, self.grid), rng)
         mean, var = (self.tasks.low + self.tasks.high) / 2, (self.tasks.high - self.tasks.low) ** 2 / 12
@@ -245,7 +249,7 @@ class InContext:
         """Its answer: the probability [R,K] of each arm in the coming pull."""
         return self._logits.double().softmax(1).numpy()
 
-    def choose(self, rng: np.random.Generator) -> Array:
+    def choose(self, rng: np.random.Generator, *context: Any) -> Array:
         return self._logits.argmax(1).numpy() if self.greedy else _draw(self.probabilities(), rng)
 
     def update(self, arm: Array, reward: Array) -> None:
