@@ -1,4 +1,4 @@
-"""`workbench lab | doctor | course | recipes | bench`.
+"""`workbench lab | doctor | course | recipes | runs | bench`.
 
 Nothing heavy is imported before a command needs it, so that `workbench --help` answers at once.
 """
@@ -58,6 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     recipes.add_argument("name", nargs="?", help="e.g. gtpo")
     recipes.add_argument("--update", type=Path, metavar="FILE", help="write the table of methods between a file's gallery marks")
     recipes.set_defaults(run=_recipes)
+
+    runs = commands.add_parser("runs", help="the finished runs of all studies, or one study's summary")
+    runs.add_argument("study", nargs="?", help="a folder of the store, or how its name begins")
+    runs.add_argument("--store", type=Path, default=Path("runs"), metavar="DIR", help="the folder of studies (default: runs)")
+    runs.add_argument("--csv", action="store_true", help="print every logged number, one line each")
+    runs.set_defaults(run=_runs)
 
     commands.add_parser("bench", help="compare speed with what you would use otherwise", add_help=False)
     return parser
@@ -161,6 +167,25 @@ def _recipes(options: argparse.Namespace) -> int:
         print(recipes.describe(options.name))
     else:
         print("\n".join(_family(None, 0)))
+    return 0
+
+
+def _runs(options: argparse.Namespace) -> int:
+    from workbench import study
+
+    if options.study:
+        found = [file.parent for file in sorted(options.store.glob("*/study.json")) if file.parent.name.startswith(options.study)]
+        if len(found) != 1:
+            there = ", ".join(folder.name for folder in found) or "none"
+            raise ValueError(f"{options.study!r} should be the beginning of one study's name in {options.store}; it fits {there}")
+        one = study.load(found[0])
+        print(one.frame.to_csv(index=False) if options.csv else one.summary(), end="" if options.csv else "\n")
+        return 0
+    table = study.runs(options.store, rows=options.csv)
+    if options.csv:
+        print(table.to_csv(index=False), end="")
+    else:
+        print(study.listing(table))
     return 0
 
 

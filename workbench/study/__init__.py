@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.study.cell import Budget, Run, run_cell
 from workbench.study.fingerprint import fingerprint
+from workbench.study.loggers import tensorboard
 from workbench.study.result import Rollouts, Study, Summary
-from workbench.study.verbs import compare, load, runs, sweep
+from workbench.study.verbs import compare, listing, load, runs, sweep
 
 if TYPE_CHECKING:
     from workbench.study.language import WarmStart, text, trained
 
 __all__ = [
-    "Budget", "Rollouts", "Run", "Study", "Summary", "WarmStart", "compare", "fingerprint", "load", "run_cell", "runs", "sweep",
-    "text", "trained",
+    "Budget", "Rollouts", "Run", "Study", "Summary", "WarmStart", "compare", "fingerprint", "listing", "load", "run_cell", "runs",
+    "sweep", "tensorboard", "text", "trained",
 ]  # fmt: skip
 
 _LATER = {"WarmStart": "language", "text": "language", "trained": "language"}  # these load torch

@@ -121,7 +121,7 @@ def _checked(given: Mapping[str, Any], last: Row | None) -> tuple[Row, list[Row]
             raise TypeError(f"a metric's name must be text, not {name!r}")
         if not isinstance(value, numbers.Real) and not (hasattr(value, "item") and getattr(value, "size", 0) == 1):
             raise TypeError(f"metric {name!r} must be one number or None, not {value!r}")
-        row[name] = float(value)
+        row[name] = float(value.item() if hasattr(value, "item") else value)
     step = row.get("step")
     if step is None or step != int(step) or step < 0:
         raise ValueError(f"a row needs 'step', a whole number of updates made so far, not {step!r}")

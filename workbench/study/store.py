@@ -83,13 +83,14 @@ class Store:
         return _read(file)
 
     def ask(self, versions: Mapping[str, str], study: Study) -> None:
-        """Note a comparison: its arms (name -> hash) and seeds."""
+        """Note a comparison: its arms (name -> hash) and seeds; the newest is the one that `load` gives."""
+        arms, seeds = dict(versions), list(study.seeds)
         asked = {
-            "arms": dict(versions), "seeds": list(study.seeds), "metric": study.metric, "better": study.better,
-            "bounds": study.bounds,
+            "format": FORMAT, "arms": arms, "seeds": seeds, "metric": study.metric, "better": study.better,
+            "bounds": study.bounds, "time": time.time(),
         }  # fmt: skip
         with _explained(self.path):
-            replace_file(self.path / "asked" / f"{key_of(asked)}.json", _json({**asked, "time": time.time()}))
+            replace_file(self.path / "asked" / f"{key_of([arms, seeds])}.json", _json(asked))
 
     def asked(self) -> Record:
         """The newest comparison: arms (name -> hash), seeds, metric, better, bounds. Raises ValueError: there is none."""

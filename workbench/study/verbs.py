@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -87,12 +88,13 @@ def compare(
         with _Bar(len(known) * len(chosen), study.name, progress) as bar:
             for last in stop.looks if stop is not None else (len(chosen),):
                 done, study.seeds = len(study.seeds), chosen[:last]
+                folder.ask(versions, study)
                 try:
                     make.runs(study.seeds[done:], lambda told: backend_of(backend, workers or cores(), address, told), bar)
                 except KeyboardInterrupt:
                     kept = f"{len(study.runs)} of {len(known) * len(chosen)} runs are kept in {study.path}; the same call goes on"
                     raise KeyboardInterrupt("stopped" + (f"; {kept}" if store is not None else "")) from None
-                folder.ask(versions, study)
+                folder.ask(versions, study)  # now that the metric is known
                 if stop is not None and study.comparison().done:
                     break
     _warn(study)
@@ -170,16 +172,33 @@ def runs(store: str | Path = "runs", *, rows: bool = False) -> pd.DataFrame:
         return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
     lines = []
     for study in studies:
-        scores = study.scores()
+        scores = study.scores() if study.runs else None
         for arm, seed in itertools.product(study.arms, study.seeds):
             run = study.runs.get((arm, seed))
             lines.append({
                 "study": study.path.name if study.path else study.name, "budget": str(study.budget), "arm": arm, "seed": seed,
                 "status": "finished" if run else "missing: " + study.missing[arm, seed].strip().splitlines()[-1],
-                "metric": study.metric, "value": scores.loc[seed, arm], "seconds": run.seconds[-1] if run else float("nan"),
+                "metric": study.metric, "value": math.nan if scores is None else scores.loc[seed, arm], "seconds": run.seconds[-1] if run else math.nan,
             })  # fmt: skip
     names = ["study", "budget", "arm", "seed", "status", "metric", "value", "seconds"]
     return pd.DataFrame(lines, columns=names)
+
+
+def listing(table: pd.DataFrame) -> str:
+    """What `runs` found, for a terminal: a line for each arm of each study, then each missing run with its reason."""
+    if not len(table):
+        return "no runs yet"
+    lines = []
+    for (study, budget), part in table.groupby(["study", "budget"], sort=False):
+        lines.append(f"{study}  ({budget}, {part['metric'].iloc[0]})")
+        width = max(len(arm) for arm in part["arm"])
+        for arm, own in part.groupby("arm", sort=False):
+            done = own[own["status"] == "finished"]
+            mean = f"mean {done['value'].mean():.4g}" if len(done) else "no value"
+            time = f"{done['seconds'].sum():.0f} s" if len(done) else ""
+            lines.append(f"  {arm:<{width}}  {len(done)} of {len(own)} runs  {mean}  {time}".rstrip())
+            lines += [f"    seed {one.seed} {one.status}" for one in own[own["status"] != "finished"].itertuples()]
+    return "\n".join(lines)
 
 
 # ---- making the runs --------------------------------------------------------------------------------------------------
