@@ -187,6 +187,8 @@ def test_the_effective_number_of_rounds_can_look_best_where_the_log_says_least()
     assert np.mean(none.effective) > 5 * np.mean(some.effective)
     assert np.median(none.mean) < 0.4 and np.median(some.mean) > 0.8
     assert np.mean(none.unseen) > 0.6 > 0.2 > np.mean(some.unseen)
+    by_hand = offline.overlap(offline.Log([0, 1, 1], [1, 1, 1], 2, [0.5] * 3, [0, 1, 1], 2), [[0.2, 0.8], [0.7, 0.3]])
+    assert by_hand.unseen == pytest.approx(0.8 / 3 + 0.7 * 2 / 3)
     same = offline.overlap(offline.record(MEANS, logger(1.0), 200, logs=5, seed=1), logger(1.0))
     assert same.effective == pytest.approx([200] * 5) and same.largest == pytest.approx([1] * 5)
 

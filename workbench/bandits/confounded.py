@@ -9,7 +9,8 @@ questions then have three answers (Pearl's layers), all worked out here by addin
 
 Bareinboim, Forney and Pearl (NeurIPS 2015), "Bandits with unobserved confounders: a causal approach"; `FAMILY` holds the worlds
 of their experiments, the greedy casino first. The exact answers are methods of `ConfoundedBandit`. A learner is handed a
-`World`, which draws rounds and refuses the questions the learner has no permission to ask.
+`World`, which draws rounds and refuses the questions the learner has no permission to ask, or plays a `ConfoundedProblem`
+(`workbench.bandits.play`), with `IntentThompson` if it may notice its intents.
 """
 
 from __future__ import annotations
@@ -22,9 +23,8 @@ import numpy as np
 
 from workbench import seeding
 from workbench.bandits.offline import Log
+from workbench.bandits.problems import BLOCK, Array
 from workbench.permission import Layer, require
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True)
@@ -201,3 +201,115 @@ class World:
 
     def _pay(self, arms: Array, state: Array) -> Array:
         return (self._rng.random(len(state)) < self._bandit.pays[arms, state]).astype(float)
+
+
+@dataclass(frozen=True)
+class ConfoundedProblem:
+    """A confounded bandit to `play`: with Layer.DO one chooses blindly, with Layer.IMAGINE one is shown the intent [R] first.
+
+    Regret is counted against the best arm for each intent, whether or not the player may know the intent.
+
+    Raises:
+        NotPermitted: neither layer is granted; who may only watch cannot play. ValueError: a layer that does not exist.
+    """
+
+    bandit: ConfoundedBandit
+    allow: Collection[Layer | str] = (Layer.DO,)
+
+    def __post_init__(self) -> None:
+        layers = frozenset(Layer(layer) for layer in ((self.allow,) if isinstance(self.allow, str) else self.allow))
+        object.__setattr__(self, "allow", layers)
+        if Layer.IMAGINE not in layers:
+            require(Layer.DO, layers, "play()")
+
+    @property
+    def arms(self) -> int:
+        """K."""
+        return self.bandit.arms
+
+    @property
+    def feedback(self) -> tuple[str, ...]:
+        """("contextual",) if intents are shown, else ("bandit",)."""
+        return ("contextual",) if Layer.IMAGINE in self.allow else ("bandit",)
+
+    @property
+    def optimum(self) -> float:
+        """What is earned a round by choosing the best arm for each intent."""
+        return self.bandit.best_given_intent()
+
+    def start(self, repetitions: int, horizon: int, rng: np.random.Generator, *, full: bool = False) -> _ConfoundedRounds:
+        """Begin `repetitions` of it side by side. Raises ValueError for full feedback, which nobody gets here."""
+        if full:
+            raise ValueError("a confounded bandit tells the reward of the arm played and no other")
+        return _ConfoundedRounds(self, repetitions, horizon, rng)
+
+
+class _ConfoundedRounds:
+    def __init__(self, problem: ConfoundedProblem, repetitions: int, horizon: int, rng: np.random.Generator) -> None:
+        self.bandit, self.shows = problem.bandit, Layer.IMAGINE in problem.allow
+        self.repetitions, self.left, self.rng, self.place = repetitions, horizon, rng, 0
+        table = self.bandit.do_given_intent()
+        self.gaps = table.max(1, keepdims=True) - table
+        self.states = np.empty((0, repetitions), dtype=np.int64)
+        self.luck = np.empty((0, repetitions))
+
+    def show(self) -> Array | None:
+        if self.place == len(self.states):
+            shape = (min(BLOCK, max(self.left, 1)), self.repetitions)
+            self.states = self.rng.choice(len(self.bandit.chance), size=shape, p=self.bandit.chance)
+            self.luck, self.place, self.left = self.rng.random(shape), 0, self.left - shape[0]
+        return self.bandit.intent[self.states[self.place]] if self.shows else None
+
+    def pull(self, arm: Array) -> tuple[Array, Array]:
+        state, luck = self.states[self.place], self.luck[self.place]
+        self.place += 1
+        reward = (luck < self.bandit.pays[arm, state]).astype(float)
+        return reward, self.gaps[self.bandit.intent[state], arm]
+
+
+class IntentThompson:
+    """Thompson sampling that takes its intent for a clue: a Beta(1, 1) prior for every pair of intent and arm.
+
+    Args:
+        seen: a log of natural players (`World.see`), one [N] for all repetitions or one for each [R,N]. Who chose x intended
+            x, so it fills the diagonal of the table (Bareinboim et al. 2015, without the weights of their draws).
+    """
+
+    feedback = "contextual"
+
+    def __init__(self, seen: Log | None = None) -> None:
+        if seen is not None and (seen.rewards.min() < 0 or seen.rewards.max() > 1):
+            raise ValueError("the rewards seen must lie between 0 and 1, as shares of a success")
+        self.seen = seen
+        self.name = "IntentThompson" if seen is None else "IntentThompson(seen)"
+
+    def start(self, repetitions: int, arms: int, horizon: int) -> None:
+        """Forget everything but what was seen. Raises ValueError if that was seen of another number of arms or repetitions."""
+        self.wins = np.ones((repetitions, arms, arms))
+        self.losses = np.ones((repetitions, arms, arms))
+        self._rows = np.arange(repetitions)
+        if self.seen is None:
+            return
+        counts, totals = self.seen.counts().sum(-2), self.seen.totals().sum(-2)  # [..., K]
+        if counts.shape not in ((arms,), (repetitions, arms)):
+            raise ValueError(
+                f"what was seen has arms and repetitions {counts.shape[::-1]}, but {arms} arms are played {repetitions} times"
+            )
+        own = np.arange(arms)
+        self.wins[:, own, own] += totals
+        self.losses[:, own, own] += counts - totals
+
+    def choose(self, rng: np.random.Generator, context: Array) -> Array:
+        """An arm [R]; context is the intent [R]."""
+        context = np.asarray(context)
+        if context.shape != self._rows.shape or context.dtype.kind not in "iu":
+            raise ValueError(
+                f"an intent is one arm's number for each repetition, {self._rows.shape}, not {context.dtype} {context.shape}"
+            )
+        self._intent = context
+        return rng.beta(self.wins[self._rows, context], self.losses[self._rows, context]).argmax(1)
+
+    def update(self, arm: Array, reward: Array) -> None:
+        """Learn from arm [R] and reward [R], from 0 to 1."""
+        self.wins[self._rows, self._intent, arm] += reward
+        self.losses[self._rows, self._intent, arm] += 1 - reward
