@@ -19,6 +19,7 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import special
 from scipy import stats as scipy_stats
 
 from workbench import seeding
@@ -154,12 +155,19 @@ def stratified_bootstrap(
     """Percentile bootstrap of a statistic of the scores x [R, M] (or [R]: one task): runs are resampled within each task,
     so every task keeps its weight. `statistic` maps [..., R, M] to [...].
 
-    It is too short for few runs (see `bootstrap`): an interval to look at; verdicts rest on `compare_arms`.
+    For few runs it is too short: the interquartile mean of normal scores on one task is covered by 72 % of the intervals of
+    three runs, 90 % at five, 94 % at ten (1000 simulated studies). It is for the eye; claims rest on `compare_arms`.
     Raises ValueError for fewer than two runs or scores that are not finite.
     """
     x = _runs(_numbers(_scores(x, "x"), "x").T, "x", 2).T
     _check_level(level)
-    drawn = _resampled_statistic(x, statistic, seeding.generator(seed, "stratified"), draws)
+    rng = seeding.generator(seed, "stratified")
+    block = max(1, _CHUNK // x.size)
+    sizes = [min(block, draws - i) for i in range(0, draws, block)]
+    if statistic is iqm_all:
+        drawn = np.concatenate([_resampled_iqm(x, rng, size) for size in sizes])
+    else:
+        drawn = np.concatenate([statistic(_resample(x, rng, size)) for size in sizes])
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return Interval(statistic(x), low[()], high[()])
 
@@ -169,14 +177,11 @@ def performance_profile(
 ) -> Interval:
     """The share of scores of x [R, M] (or [R]) above each of the thresholds [T], with pointwise bootstrap bands -> [T]."""
     x, thresholds = _scores(x, "x"), np.atleast_1d(_numbers(thresholds, "thresholds"))
-    # counted task by task and run by run: a resampled share is a mean of rows of `above`
-    above = _numbers(x, "x")[..., None] > thresholds
 
     def share(drawn: np.ndarray) -> np.ndarray:
-        return (drawn[..., None] > thresholds).mean((-3, -2))
+        return np.stack([(drawn > threshold).mean((-2, -1)) for threshold in thresholds], axis=-1)
 
-    interval = stratified_bootstrap(x, share, seed=seed, draws=draws, level=level)
-    return Interval(above.mean((0, 1)), interval.low, interval.high)
+    return stratified_bootstrap(x, share, seed=seed, draws=draws, level=level)
 
 
 def probability_of_improvement(x: Any, y: Any) -> Any:
@@ -243,8 +248,9 @@ def power(effect: float, seeds: int, *, paired: bool = False, level: float = 0.9
         raise ValueError(f"seeds must be at least 2, not {seeds!r}")
     freedom = seeds - 1 if paired else 2 * seeds - 2
     shift = effect * math.sqrt(seeds if paired else seeds / 2)
-    limit = scipy_stats.t.ppf((1 + level) / 2, freedom)
-    return float(scipy_stats.nct.sf(limit, freedom, shift) + scipy_stats.nct.cdf(-limit, freedom, shift))
+    limit = special.stdtrit(freedom, (1 + level) / 2)
+    wrong_side = special.nctdtr(freedom, abs(shift), -limit)  # NaN where it is too small for a float
+    return float(1 - special.nctdtr(freedom, abs(shift), limit) + np.nan_to_num(wrong_side))
 
 
 def least_seeds(*, paired: bool = True, level: float = 0.95, comparisons: int = 1) -> int:
@@ -307,14 +313,17 @@ class Verdict:
     def __str__(self) -> str:
         lost = f", {self.missing} missing" if self.missing else ""
         runs = f"{self.seeds} seed{'s' * (self.seeds != 1)}{lost}"
+        margin = self.margin or 0.0
+        limit = f"{100 * margin:.3g} points" if self.points else f"{margin:.3g}"
+        small = max(abs(self.difference.low), abs(self.difference.high)) < margin
+        runs += f", but less than {limit}" if small and self.call in "<>" else ""
         if self.call == "<":
             sizes = -self.difference.estimate, -self.difference.high, -self.difference.low
             return f"{self.b} > {self.a}: {self._size(*sizes)}, {runs}"
         if self.call == ">":
             return f"{self.a} > {self.b}: {self._size(*self.difference)}, {runs}"
         if self.call == "=":
-            margin = f"{100 * self.margin:.3g} points" if self.points else f"{self.margin:.3g}"  # type: ignore[operator]
-            return f"{self.a} = {self.b} within {margin}: {self._size(*self.difference)}, {runs}"
+            return f"{self.a} = {self.b} within {limit}: {self._size(*self.difference)}, {runs}"
         if self.seeds < self.least:
             why = f"{self.least} seeds are the fewest that can decide"
         elif self.more is None:
@@ -326,9 +335,11 @@ class Verdict:
         return f"undecided: {why} ({self.a} - {self.b}: {self._size(*self.difference)}, {runs})"
 
     def _size(self, middle: float, low: float, high: float) -> str:
-        if self.points:
-            return f"{100 * middle:+.3g} points [{100 * low:.3g}, {100 * high:.3g}]"
-        return f"{middle:+.3g} [{low:.3g}, {high:.3g}]"
+        scale, unit = (100, " points") if self.points else (1, "")
+        half = scale * (high - low if math.isfinite(high - low) else abs(middle)) / 2
+        digits = min(9, max(0, math.ceil(-math.log10(half / 4)))) if half > 1e-9 * abs(middle) else 2
+        ends = [f"{scale * end:.{digits}f}" for end in (low, high)]
+        return f"{scale * middle:+.{digits}f}{unit} [{ends[0]}, {ends[1]}]"
 
 
 @dataclass(frozen=True)
@@ -437,53 +448,14 @@ def compare_arms(
 
     Raises ValueError for fewer than two arms, an unknown reference, arms of different tasks, or, if paired, different R.
     """
-    arms, ends, missing = _arms(scores, bounds)
-    if paired and len({x.shape[0] for x in arms.values()}) > 1:
-        sizes = {name: x.shape[0] for name, x in arms.items()}
-        raise ValueError(f"paired arms need equally many runs, not {sizes}; mark a run that failed as NaN")
-    _check_level(level)
-    if reference is not None and reference not in arms:
-        raise ValueError(f"no arm {reference!r} to compare with; there are {', '.join(arms)}")
-    if margin is not None and not margin > 0:
-        raise ValueError(f"margin must be a positive difference of scores, not {margin!r}")
-    seeds = min(x.shape[0] for x in arms.values())
-    if sequential is not None and any(x.shape[0] not in sequential.looks for x in arms.values()):
-        raise ValueError(f"{seeds} runs are not one of the looks {sequential.looks}")
-    pairs = list(combinations(arms, 2))
-    if reference is not None:
-        pairs = [(name, reference) for name in arms if name != reference]
-    if points is None:
-        points = 0 <= ends[0] and ends[1] <= 1
-    alpha = (1 - level) / len(pairs)
-    limits = (bounds[0] - bounds[1], bounds[1] - bounds[0]) if bounds is not None else (-math.inf, math.inf)
-    verdicts, found = {}, {}
-    if sequential is None:
-        tests = [_Permutation(arms[a], arms[b], ends, paired, seed) for a, b in pairs]
-        p = np.array([test.p for test in tests])
-        adjusted = holm(p)
-        for step, i in enumerate(np.argsort(p, kind="stable")):
-            called = adjusted[i] <= (1 - level) * (1 + 1e-9)
-            found[pairs[i]] = (tests[i], (1 - level) / (len(pairs) - step) if called else alpha)
-    else:
-        for pair in pairs:
-            for n, own in zip(sequential.looks, sequential.levels(alpha, paired=paired)):
-                found[pair] = (_Permutation(arms[pair[0]][:n], arms[pair[1]][:n], ends, paired, seed), own)
-                if n == seeds or _call(found[pair][0].interval(own, limits), margin) != "?":
-                    break
-    least = least_seeds(paired=paired, level=level, comparisons=len(pairs))
-    for a, b in pairs:
-        test, own = found[a, b]
-        difference = test.interval(own, limits)
-        call = _call(difference, margin)
-        more = test.more(margin, level, len(pairs)) if call == "?" else None
-        verdicts[a, b] = Verdict(
-            a, b, call, difference, 1 - own, test.p, test.seeds, test.missing, more, least, margin, points
-        )
+    arms, ends = _arms(scores, bounds)
+    verdicts = _verdicts(arms, ends, paired, reference, level, margin, bounds, sequential, points, seed)
+    seeds = min(len(x) for x in arms.values())
     return Comparison(
         {name: _iqm_interval(x, ends, seed, draws, level) for name, x in arms.items()},
-        {(a, b): _improvement(arms[a], arms[b], ends, seed, draws, level) for a, b in pairs},
+        {(a, b): _improvement(arms[a], arms[b], ends, seed, draws, level) for a, b in verdicts},
         verdicts,
-        missing,
+        {name: int(np.isnan(x).sum()) for name, x in arms.items()},
         seeds,
         sequential is None or seeds == sequential.looks[-1],
     )
@@ -502,19 +474,9 @@ def verdict(
     points: bool | None = None,
     seed: int = 0,
 ) -> Verdict:
-    """The verdict on two arms a [R] or [R, M] and b; everything as in `compare_arms`."""
-    comparison = compare_arms(
-        dict(zip(names, (a, b), strict=True)),
-        paired=paired,
-        level=level,
-        margin=margin,
-        bounds=bounds,
-        sequential=sequential,
-        points=points,
-        seed=seed,
-        draws=2,
-    )
-    return comparison.verdicts[names]
+    """The verdict on two arms a [R] or [R, M] and b [R'] or [R', M]; everything as in `compare_arms`."""
+    arms, ends = _arms(dict(zip(names, (a, b), strict=True)), bounds)
+    return _verdicts(arms, ends, paired, None, level, margin, bounds, sequential, points, seed)[names]
 
 
 class _Permutation:
@@ -578,6 +540,62 @@ class _Permutation:
         return needed - self.seeds if needed > self.seeds else (None if self.missing else 1)
 
 
+def _verdicts(
+    arms: Mapping[str, np.ndarray],
+    ends: tuple[float, float],
+    paired: bool,
+    reference: str | None,
+    level: float,
+    margin: float | None,
+    bounds: tuple[float, float] | None,
+    sequential: Sequential | None,
+    points: bool | None,
+    seed: int,
+) -> dict[tuple[str, str], Verdict]:
+    if paired and len({x.shape[0] for x in arms.values()}) > 1:
+        sizes = {name: x.shape[0] for name, x in arms.items()}
+        raise ValueError(f"paired arms need equally many runs, not {sizes}; mark a run that failed as NaN")
+    _check_level(level)
+    if reference is not None and reference not in arms:
+        raise ValueError(f"no arm {reference!r} to compare with; there are {', '.join(arms)}")
+    if margin is not None and not margin > 0:
+        raise ValueError(f"margin must be a positive difference of scores, not {margin!r}")
+    seeds = min(x.shape[0] for x in arms.values())
+    if sequential is not None and any(x.shape[0] not in sequential.looks for x in arms.values()):
+        raise ValueError(f"{seeds} runs are not one of the looks {sequential.looks}")
+    pairs = list(combinations(arms, 2))
+    if reference is not None:
+        pairs = [(name, reference) for name in arms if name != reference]
+    if points is None:
+        points = 0 <= ends[0] and ends[1] <= 1
+    alpha = (1 - level) / len(pairs)
+    limits = (bounds[0] - bounds[1], bounds[1] - bounds[0]) if bounds is not None else (-math.inf, math.inf)
+    verdicts, found = {}, {}
+    if sequential is None:
+        tests = [_Permutation(arms[a], arms[b], ends, paired, seed) for a, b in pairs]
+        p = np.array([test.p for test in tests])
+        adjusted = holm(p)
+        for step, i in enumerate(np.argsort(p, kind="stable")):
+            called = adjusted[i] <= (1 - level) * (1 + 1e-9)
+            found[pairs[i]] = (tests[i], (1 - level) / (len(pairs) - step) if called else alpha)
+    else:
+        for pair in pairs:
+            for n, own in zip(sequential.looks, sequential.levels(alpha, paired=paired)):
+                found[pair] = (_Permutation(arms[pair[0]][:n], arms[pair[1]][:n], ends, paired, seed), own)
+                if n == seeds or _call(found[pair][0].interval(own, limits), margin) != "?":
+                    break
+    least = least_seeds(paired=paired, level=level, comparisons=len(pairs))
+    for a, b in pairs:
+        test, own = found[a, b]
+        difference = test.interval(own, limits)
+        call = _call(difference, margin)
+        more = test.more(margin, level, len(pairs)) if call == "?" else None
+        verdicts[a, b] = Verdict(
+            a, b, call, difference, 1 - own, test.p, test.seeds, test.missing, more, least, margin, points
+        )
+    return verdicts
+
+
 def _count(a: int, b: int, paired: bool) -> int:
     """How many arrangements a permutation test looks at, with the one seen."""
     count = 2**a if paired else math.comb(a + b, a)
@@ -635,30 +653,32 @@ def _iqm_interval(x: np.ndarray, ends: tuple[float, float], seed: int, draws: in
     estimate = float(iqm(present)) if len(present) else math.nan
     if len(x) < 2:
         return Interval(estimate, math.nan, math.nan)
-    worst, best = (
-        stratified_bootstrap(np.where(np.isnan(x), end, x), seed=seed, draws=draws, level=level) for end in ends
-    )
-    return Interval(estimate, float(worst.low), float(best.high))
+    sides = [
+        stratified_bootstrap(np.where(np.isnan(x), end, x), seed=seed, draws=draws, level=level)
+        for end in (ends if np.isnan(x).any() else ends[:1])
+    ]
+    return Interval(estimate, float(sides[0].low), float(sides[-1].high))
 
 
 def _improvement(
     a: np.ndarray, b: np.ndarray, ends: tuple[float, float], seed: int, draws: int, level: float
 ) -> Interval:
-    worst, best = (
+    sides = [
         improvement_interval(
-            np.where(np.isnan(a), ends[i], a), np.where(np.isnan(b), ends[1 - i], b), seed=seed, draws=draws, level=level
+            np.where(np.isnan(a), worse, a), np.where(np.isnan(b), better, b), seed=seed, draws=draws, level=level
         )
-        for i in (0, 1)
-    )
-    estimate = (worst.estimate + best.estimate) / 2  # a missing run is as likely better as worse
+        for worse, better in ((ends, ends[::-1]) if np.isnan(a).any() or np.isnan(b).any() else (ends,))
+    ]
+    estimate = float(sides[0].estimate + sides[-1].estimate) / 2  # a missing run is as likely better as worse
     if len(a) < 2 or len(b) < 2:
         return Interval(estimate, math.nan, math.nan)
-    return Interval(estimate, worst.low, best.high)
+    return Interval(estimate, float(sides[0].low), float(sides[-1].high))
 
 
 def _arms(
     scores: Mapping[str, Any], bounds: tuple[float, float] | None
-) -> tuple[dict[str, np.ndarray], tuple[float, float], dict[str, int]]:
+) -> tuple[dict[str, np.ndarray], tuple[float, float]]:
+    """Scores [R, M] of each arm, and the worst and best that a missing run can have been."""
     if len(scores) < 2:
         raise ValueError(f"a comparison needs at least two arms, not {list(scores)}")
     arms = {name: _scores(x, f"arm {name!r}") for name, x in scores.items()}
@@ -672,22 +692,23 @@ def _arms(
         if not bounds[0] <= ends[0] <= ends[1] <= bounds[1]:
             raise ValueError(f"scores from {ends[0]:g} to {ends[1]:g} do not lie within bounds {bounds}")
         ends = (float(bounds[0]), float(bounds[1]))
-    return arms, ends, {name: int(np.isnan(x).sum()) for name, x in arms.items()}
+    return arms, ends
 
 
 def _resample(x: np.ndarray, rng: np.random.Generator, draws: int) -> np.ndarray:
-    """Scores [R, M] with the runs of each task resampled -> [draws, R, M]."""
+    """Scores x [R, M] with the runs of each task resampled -> [draws, R, M]."""
     picks = rng.integers(0, x.shape[0], size=(draws, *x.shape))
     return x[picks, np.arange(x.shape[1])]
 
 
-def _resampled_statistic(
-    x: np.ndarray, statistic: Callable[[Any], Any], rng: np.random.Generator, draws: int
-) -> np.ndarray:
-    block = max(1, _CHUNK // x.size)
-    return np.concatenate(
-        [statistic(_resample(x, rng, min(block, draws - i))) for i in range(0, draws, block)]
-    )
+def _resampled_iqm(x: np.ndarray, rng: np.random.Generator, draws: int) -> np.ndarray:
+    """`iqm_all(_resample(x, rng, draws))`, three times as fast: ranks are small integers, which sort faster than scores."""
+    order = np.argsort(x, axis=None)
+    ranks = np.empty(x.size, np.int16 if x.size < 2**15 else np.int64)
+    ranks[order] = np.arange(x.size)
+    drawn = np.sort(_resample(ranks.reshape(x.shape), rng, draws).reshape(draws, -1), axis=1)
+    cut = x.size // 4
+    return x.ravel()[order][drawn[:, cut : x.size - cut]].mean(1)
 
 
 def _scores(x: Any, name: str) -> np.ndarray:
