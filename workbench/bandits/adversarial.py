@@ -446,14 +446,18 @@ def hedge_against_hedge(
     uniform starts have an exploitability of at most (sqrt(ln N) + sqrt(ln M)) / sqrt(2 T) times the range of `payoff`, because it
     is the sum of the two average regrets (Freund and Schapire 1999; Slivkins 2019, section 9.2). The mixtures
     themselves do not settle: only their averages do.
+
+    Raises ValueError for a payoff that is not a table of finite numbers, a horizon below 1, or a start that is not a mixture.
     """
     table = _game(payoff)
+    check_count("horizon", horizon)
     rows, columns = table.shape
     scaled = (table - table.min()) / max(np.ptp(table), 1e-300)
-    x = np.log(np.full(rows, 1 / rows) if row is None else _mixture(row, rows, "row"))
-    y = np.log(np.full(columns, 1 / columns) if column is None else _mixture(column, columns, "column"))
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+    first = np.full(rows, 1 / rows) if row is None else _mixture(row, rows, "row")
+    second = np.full(columns, 1 / columns) if column is None else _mixture(column, columns, "column")
+    if not ((first > 0).all() and (second > 0).all()):
         raise ValueError("Hedge cannot start with a chance of 0: it would stay there; make every entry positive")
+    x, y = np.log(first), np.log(second)
     rate_x, rate_y = math.sqrt(8 * math.log(rows) / horizon), math.sqrt(8 * math.log(columns) / horizon)
     times = log_spaced(horizon)
     sum_x, sum_y = np.zeros(rows), np.zeros(columns)
