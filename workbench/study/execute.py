@@ -158,6 +158,7 @@ class InProcess:
 class _Worker:
     process: subprocess.Popen[bytes]
     errors: Any  # the file that its standard error goes to
+    ear: threading.Thread = field(init=False)  # listens to it, until it ends
     job: Job | None = None
 
     def last_words(self) -> str:
@@ -169,6 +170,14 @@ class _Worker:
                 how = f"killed by {code_name}" + (", as happens when memory runs out" if code_name == "SIGKILL" else "")
                 return f"the worker process was {how}\n{self._tail()}".strip()
         return f"the worker process ended with status {code}\n{self._tail()}".strip()
+
+    def bury(self) -> None:
+        """Let go of everything that a dead process leaves."""
+        self.process.wait()
+        self.ear.join(1.0)  # not for ever: what the arm has forked may hold the pipe
+        for pipe in (self.process.stdin, self.process.stdout, self.errors):
+            with contextlib.suppress(OSError):  # what was not sent can no longer be
+                pipe.close()  # type: ignore[union-attr]
 
     def _tail(self) -> str:
         self.errors.seek(0, os.SEEK_END)
@@ -197,24 +206,18 @@ class Processes:
 
     def wait(self, timeout: float) -> list[Event]:
         events: list[Event] = []
-        with contextlib.suppress(queue.Empty):
-            found = self._heard.get(timeout=timeout)
-            while True:
-                events += self._event(*found)
-                found = self._heard.get_nowait()
+        try:
+            events += self._event(*self._heard.get(timeout=timeout))
+        except queue.Empty:
+            for worker in [worker for worker in self._workers if worker.process.poll() is not None]:
+                events += self._event(worker, "died", None)
         return events
 
     def close(self) -> None:
         for worker in self._workers:
             worker.process.kill()
-        for worker in self._workers:
-            worker.process.wait()
-            worker.errors.close()
-            for pipe in (worker.process.stdin, worker.process.stdout):
-                with contextlib.suppress(OSError):
-                    if pipe is not None:
-                        pipe.close()
-        self._workers.clear()
+        while self._workers:
+            self._workers.pop().bury()
 
     def _new(self) -> _Worker:
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
@@ -224,8 +227,9 @@ class Processes:
             env={**os.environ, **ONE_THREAD, "PYTHONPATH": path}, start_new_session=True,  # Ctrl-C is for this process
         )  # fmt: skip
         worker = _Worker(process, errors)
+        worker.ear = threading.Thread(target=self._listen, args=(worker,), daemon=True)
+        worker.ear.start()
         self._workers.append(worker)
-        threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
         return worker
 
     def _listen(self, worker: _Worker) -> None:
@@ -242,10 +246,9 @@ class Processes:
         if what == "died":
             if worker not in self._workers:
                 return
-            value = worker.last_words()
+            what, value = "failed", worker.last_words()
             self._workers.remove(worker)
-            worker.errors.close()
-            what = "failed"
+            worker.bury()
         if job is not None:
             if what != "progress":
                 worker.job = None

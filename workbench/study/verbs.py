@@ -175,10 +175,11 @@ def runs(store: str | Path = "runs", *, rows: bool = False) -> pd.DataFrame:
         scores = study.scores() if study.runs else None
         for arm, seed in itertools.product(study.arms, study.seeds):
             run = study.runs.get((arm, seed))
+            value = math.nan if scores is None else scores.loc[seed, arm]
             lines.append({
                 "study": study.path.name if study.path else study.name, "budget": str(study.budget), "arm": arm, "seed": seed,
                 "status": "finished" if run else "missing: " + study.missing[arm, seed].strip().splitlines()[-1],
-                "metric": study.metric, "value": math.nan if scores is None else scores.loc[seed, arm], "seconds": run.seconds[-1] if run else math.nan,
+                "metric": study.metric, "value": value, "seconds": run.seconds[-1] if run else math.nan,
             })  # fmt: skip
     names = ["study", "budget", "arm", "seed", "status", "metric", "value", "seconds"]
     return pd.DataFrame(lines, columns=names)
