@@ -306,15 +306,15 @@ LOOKS = stats.Sequential((8, 10, 12))
 
 @pytest.mark.parametrize("sequential", [None, LOOKS], ids=["all at once", "stopped early"])
 def test_six_identical_arms_are_called_different_in_at_most_one_study_in_twenty(sequential):
-    """15 pairs; a study errs if any of them is called. 100 studies of each distribution of scores."""
+    """15 pairs; a study errs if any of them is called. 200 studies of each distribution of scores."""
     rng, wrong = seeding.generator(14, "family"), []
     n = 10 if sequential is None else 12
     for scores in DISTRIBUTIONS.values():
-        for _ in range(100):
+        for _ in range(200):
             arms = {name: scores(rng, n) for name in "abcdef"}
-            wrong.append(any(v.decided for v in stats.compare_arms(arms, sequential=sequential, draws=2).verdicts.values()))
+            wrong.append(any(v.decided for v in stats.compare_arms(arms, sequential=sequential, draws=0).verdicts.values()))
     share = stats.wilson_interval(np.mean(wrong), len(wrong))
-    assert share.estimate <= 0.05 and share.high < 0.06, share
+    assert share.high <= 0.05, share
 
 
 def test_looks_spend_at_most_what_they_may_whatever_the_number_of_arms():
@@ -365,7 +365,7 @@ def test_holm_keeps_the_rate_where_one_arm_really_differs():
     rng, wrong, right = seeding.generator(17, "one differs"), 0, 0
     for _ in range(150):
         arms = {name: rng.normal(size=10) for name in "abcde"} | {"far": rng.normal(30, 5, 10)}
-        found = stats.compare_arms(arms, draws=2).verdicts
+        found = stats.compare_arms(arms, draws=0).verdicts
         wrong += any(v.decided for (a, b), v in found.items() if b != "far")
         right += sum(v.call == "<" for (a, b), v in found.items() if b == "far")
     assert right == 5 * 150 and stats.wilson_interval(wrong / 150, 150).low < 0.05
@@ -376,7 +376,7 @@ def test_an_interval_leaves_out_zero_exactly_if_a_difference_is_called():
     calls = set()
     for _ in range(60):
         arms = {name: rng.normal(rng.choice([0, 0.8, 1.5]), 1, 11) for name in "abcd"}
-        found = stats.compare_arms(arms, margin=2.0, draws=2)
+        found = stats.compare_arms(arms, margin=2.0, draws=0)
         adjusted = stats.holm([v.p for v in found.verdicts.values()])
         for p, v in zip(adjusted, found.verdicts.values(), strict=True):
             assert (v.call in "<>") == (p <= 0.05) == (not v.difference.low <= 0 <= v.difference.high)

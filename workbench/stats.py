@@ -424,10 +424,11 @@ def compare_arms(
 
     `scores`: name -> scores [R] or [R, M] (runs x tasks), higher is better; NaN where a run is missing. `paired`: row r of
     every arm ran on seed r, with common random numbers (then all arms need the same R). `reference`: compare only with that
-    arm, else every pair. `margin`: the smallest difference that matters; with it, "=" can be called, and power is
-    planned for it rather than for the difference seen. `bounds`: lowest and highest possible score. `sequential`:
-    the runs given are those of one of its looks (the first rows those of earlier looks). `points`: print differences in
-    hundredths (default: where all scores lie within 0 and 1).
+    arm, else every pair. `margin`: the smallest difference that matters; with it, "=" can be called, and power is planned
+    for it rather than for the difference seen. `bounds`: lowest and highest possible score. `sequential`: the runs given
+    are those of one of its looks (the first rows those of earlier looks). `points`: print differences in hundredths
+    (default: where all scores lie within 0 and 1). `draws`: of the bootstrap; with 0, IQM and improvement come without
+    intervals.
 
     **The test.** A verdict is about mean scores (for [R, M], of the mean over tasks of each run) and rests on a permutation
     test: signs of paired differences, or labels of runs. Its level is exact for arms that do the same thing, for every
@@ -651,7 +652,7 @@ def _present_mean(x: np.ndarray) -> np.ndarray:
 def _iqm_interval(x: np.ndarray, ends: tuple[float, float], seed: int, draws: int, level: float) -> Interval:
     present = x[~np.isnan(x)]
     estimate = float(iqm(present)) if len(present) else math.nan
-    if len(x) < 2:
+    if len(x) < 2 or not draws:
         return Interval(estimate, math.nan, math.nan)
     sides = [
         stratified_bootstrap(np.where(np.isnan(x), end, x), seed=seed, draws=draws, level=level)
@@ -663,16 +664,13 @@ def _iqm_interval(x: np.ndarray, ends: tuple[float, float], seed: int, draws: in
 def _improvement(
     a: np.ndarray, b: np.ndarray, ends: tuple[float, float], seed: int, draws: int, level: float
 ) -> Interval:
-    sides = [
-        improvement_interval(
-            np.where(np.isnan(a), worse, a), np.where(np.isnan(b), better, b), seed=seed, draws=draws, level=level
-        )
-        for worse, better in ((ends, ends[::-1]) if np.isnan(a).any() or np.isnan(b).any() else (ends,))
-    ]
-    estimate = float(sides[0].estimate + sides[-1].estimate) / 2  # a missing run is as likely better as worse
-    if len(a) < 2 or len(b) < 2:
-        return Interval(estimate, math.nan, math.nan)
-    return Interval(estimate, float(sides[0].low), float(sides[-1].high))
+    sides = [(np.where(np.isnan(a), ends[i], a), np.where(np.isnan(b), ends[1 - i], b)) for i in (0, 1)]
+    middle = float(np.mean([probability_of_improvement(x, y) for x, y in sides]))  # missing runs: better or worse alike
+    if len(a) < 2 or len(b) < 2 or not draws:
+        return Interval(middle, math.nan, math.nan)
+    same = not (np.isnan(a).any() or np.isnan(b).any())
+    found = [improvement_interval(x, y, seed=seed, draws=draws, level=level) for x, y in sides[: 1 if same else 2]]
+    return Interval(middle, float(found[0].low), float(found[-1].high))
 
 
 def _arms(
