@@ -97,14 +97,14 @@ def test_linear_thompson_draws_from_mabwisers_distribution():
     theirs = MAB(arms=[0, 1, 2, 3], learning_policy=LearningPolicy.LinTS(alpha=2.0, l2_lambda=1.0))
     theirs.fit(arms, rewards, contexts)
     ours = taught(LinearThompson(width=2.0), contexts, arms, rewards)
-    x = np.array([0.5, -1.0, 0.8])
+    x = np.array([0.0, 0.1, -1.0])
     for k in range(4):
         assert ours.estimates()[0, k] == pytest.approx(theirs._imp.arm_to_model[k].beta, abs=1e-10)
     choices = np.bincount(theirs.predict(np.tile(x, (4000, 1))), minlength=4) / 4000
     ours.inverse, ours.moment = np.tile(ours.inverse, (4000, 1, 1, 1)), np.tile(ours.moment, (4000, 1, 1))
     ours._shape = (4000, 4)
     mine = np.bincount(ours.choose(seeding.generator(4, "ts"), np.tile(x, (4000, 1))), minlength=4) / 4000
-    assert (choices > 0.05).sum() >= 3
+    assert choices.min() > 0.05
     assert np.abs(choices - mine).max() < 4 * math.sqrt(2 * 0.25 / 4000)
 
 
