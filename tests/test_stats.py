@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from itertools import combinations, product
 
 import numpy as np
@@ -97,16 +96,9 @@ def test_bad_input_is_refused_in_words():
 
 @pytest.fixture(scope="module")
 def rliable():
-    """rliable 1.2 needs arch 7, which calls pandas' `deprecate_kwarg` the way pandas 2 had it: so it is, for the import."""
-    if importlib.util.find_spec("rliable") is None:
-        pytest.skip("rliable is not installed")
-    decorators = importlib.import_module("pandas.util._decorators")
-    new = decorators.deprecate_kwarg
-    decorators.deprecate_kwarg = lambda *_, **__: lambda function: function
-    try:
-        return importlib.import_module("rliable.library"), importlib.import_module("rliable.metrics")
-    finally:
-        decorators.deprecate_kwarg = new
+    from workbench.bench import statistics
+
+    return statistics.rliable() or pytest.skip("rliable is not installed")
 
 
 def test_point_estimates_equal_rliable(rliable):
