@@ -22,6 +22,7 @@ from workbench.bandits.confounded import (
 )
 from workbench.bandits.play import play
 from workbench.bandits.policies import Thompson
+from workbench.causal import worlds as worlds_of_part_two
 from workbench.permission import Layer, NotPermitted
 
 CLOSED_FORMS = {  # see, do, do given intent (rows: intent), natural play, best do, best given intent, oracle
@@ -47,6 +48,17 @@ def test_the_three_layers_of_the_whole_family(name):
 
 def test_the_family_is_complete():
     assert list(FAMILY) == list(CLOSED_FORMS) and GREEDY_CASINO is FAMILY["greedy casino"]
+
+
+def test_the_casino_is_the_one_of_the_causal_room():
+    """The same world written as a structural model, with another code for do and imagine."""
+    model = worlds_of_part_two.greedy_casino().model
+    table = GREEDY_CASINO.do_given_intent()
+    for x in (0, 1):
+        assert model.mean("Y", {"X": x}) == pytest.approx(GREEDY_CASINO.see()[x], abs=1e-12)
+        assert model.do({"X": x}).mean("Y") == pytest.approx(GREEDY_CASINO.do()[x], abs=1e-12)
+        for z in (0, 1):
+            assert model.imagine("Y", evidence={"X": z}, actions={"X": x})[1] == pytest.approx(table[z, x], abs=1e-12)
 
 
 @st.composite
