@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 
-import networkx as nx
 import numpy as np
 import pytest
 
 from workbench.causal import worlds
 from workbench.causal.bounds import natural
+from workbench.causal.graph import admissible, minimal_sets, sequential_pi_backdoor
 from workbench.causal.planning import robust_value_iteration, value_iteration
 from workbench.causal.scm import Chance, ConfoundedMDP
 
@@ -154,23 +154,32 @@ def test_two_states(case, expert, cloned, best, low, high):
     assert robust_value_iteration(known, worst=False).score == pytest.approx(high, abs=EXACT)
 
 
-def separated(directed, bidirected, x: str, y: str, given: set[str]) -> bool:
-    """d-separation of x and y by `given` after the arrows out of x are cut, each two-headed arrow being a common cause."""
-    graph = nx.DiGraph([edge for edge in directed if edge[0] != x])
-    graph.add_nodes_from({end for edge in (*directed, *bidirected) for end in edge})
-    for i, (a, b) in enumerate(bidirected):
-        graph.add_edges_from([(f"_{i}", a), (f"_{i}", b)])
-    return nx.is_d_separator(graph, {x}, {y}, given)
+def admits(problem: worlds.Problem, **sets: str) -> bool:
+    """Whether the diagram of the problem's own model admits these sets, written as words."""
+    return admissible(problem.diagram, {a: found.split() for a, found in sets.items()}, problem.outcome).imitable
 
 
-def test_the_graphs_of_the_single_decisions_allow_exactly_what_they_should():
+def test_the_diagrams_of_the_models_allow_exactly_what_the_values_say():
     for problem in (worlds.tail_light(), worlds.tail_light(strong=True), worlds.highway()):
-        edges = problem.model.edges()
-        assert separated(*edges, "X", "Y", {"Z"}) and not separated(*edges, "X", "Y", {"Z", "W"})
-    assert not separated(*worlds.xor_bandit().model.edges(), "X", "Y", set())
-    assert not separated(*worlds.front_door_digits().model.edges(), "X", "Y", set())
-    horn = worlds.car_horn().model.edges()
-    assert separated(*horn, "X", "Y", {"F", "B", "S"}) and not separated(*horn, "X", "Y", {"F", "B"})
+        assert admits(problem, X="Z") and not admits(problem, X="Z W")
+    assert not admits(worlds.xor_bandit(), X="")
+    assert not admits(worlds.greedy_casino(), X="")
+    assert not admits(worlds.front_door_digits(), X="")
+    assert not admits(worlds.car_horn(), X="F B")
+    drive = worlds.leader_follower(2)
+    assert admits(drive, X1="S1 S0", X2="S2 S1 X1") and not admits(drive, X1="S1", X2="S2")
+    assert not admits(worlds.two_parities(), X1="", X2="X1 Z")
+
+
+def test_the_table_of_graphs_agrees_with_the_criterion():
+    for graph in worlds.KUMOR.values():
+        verdict = sequential_pi_backdoor(graph.diagram, graph.actions, graph.order[-1])
+        assert verdict.imitable == (graph.sets is not None)
+        if graph.sets is not None:
+            found = dict(zip(graph.actions, graph.sets))
+            assert admissible(graph.diagram, found, graph.order[-1]).imitable
+            smallest = minimal_sets(graph.diagram, graph.actions, graph.order[-1])
+            assert found in smallest
 
 
 def test_the_sets_of_the_graph_table_imitate_and_others_do_not():

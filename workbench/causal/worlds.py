@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from workbench import seeding
+from workbench.causal.graph import Diagram, of_model
 from workbench.causal.scm import Chance, ConfoundedMDP, Mechanism, Model, confounded_mdp
 
 _POLICIES = 2**16  # deterministic policies that are tried at most
@@ -37,6 +38,11 @@ class Problem:
     def expert_value(self) -> float:
         """E[outcome] while the expert acts."""
         return self.model.mean(self.outcome)
+
+    @property
+    def diagram(self) -> Diagram:
+        """What the model's structure says: arrows, shared hidden causes, the order in time."""
+        return of_model(self.model, self.order or self.model.observed)
 
     def before(self, action: str) -> tuple[str, ...]:
         """The observed variables that happen before `action`."""
@@ -262,6 +268,11 @@ class Graph:
     order: tuple[str, ...]
     actions: tuple[str, ...]
     sets: tuple[frozenset[str], ...] | None
+
+    @property
+    def diagram(self) -> Diagram:
+        """The same as a `Diagram`."""
+        return Diagram(self.directed, self.bidirected, self.order)
 
 
 def _graph(arrows: str, order: str, *sets: str) -> Graph:
