@@ -1,428 +1,749 @@
-"""Causal diagrams, and what can be imitated on them.
+"""Causal diagrams, and what they say about imitation before any data are looked at.
 
-A diagram has observed variables in temporal order, arrows, and two-headed arrows where a hidden cause moves two variables.
-Somebody who does not see what the expert sees may still imitate, if some set of variables blocks every path on which the
-expert's secret reaches the outcome; which set, if any, can be read off the diagram. Nothing is estimated here.
+A diagram has arrows, two-headed arrows (a hidden cause of both ends), perhaps hidden variables drawn in full, and the order
+in time of what is seen. The question is which variables a learner may copy an expert's choice from, so that the outcome
+comes out as it does for the expert in *every* model of the diagram.
 
-Sources: Zhang, Kumor and Bareinboim 2020 (the pi-backdoor criterion, theorem 2); Kumor, Zhang and Bareinboim 2021 (arXiv
-2208.06276: the sequential criterion and the algorithm FindOx). d-separation is networkx's.
+One action: the pi-backdoor criterion (Zhang, Kumor and Bareinboim 2020). Several in turn: the sequential pi-backdoor
+criterion and its algorithm FindOx (Kumor, Zhang and Bareinboim 2021). Both are complete: where they find nothing there is a
+model that nobody can imitate in. d-separation is networkx's.
 """
 
 from __future__ import annotations
 
-import re
+import importlib.util
+import itertools
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations, product
+from typing import Any
 
 import networkx as nx
+import numpy as np
 
-Edge = tuple[str, str]
-Scopes = dict[str, frozenset[str]]
+_SUBSETS = 16  # candidates whose subsets are gone through at most
+
+Sets = dict[str, frozenset[str]]
 
 
 @dataclass(frozen=True)
 class Diagram:
-    """Variables in temporal order, arrows, and two-headed arrows.
+    """A causal diagram.
 
     Attributes:
-        order: every variable, causes before effects; who decides may use what comes before. directed: (cause, effect) pairs.
-        bidirected: pairs with a common hidden cause. hidden: variables of `order` that the learner cannot see.
+        directed, bidirected: arrows (cause, effect), and pairs that share a hidden cause.
+        order: the variables as they happen, hidden ones may be left out. A policy may look at what comes before its action.
+        hidden: variables that are drawn but that the learner does not see.
 
     Raises:
-        ValueError: a name twice, an arrow of an unknown name, or one that goes back in time (so cycles cannot be).
+        ValueError: an arrow to or from an unknown name, an arrow back in time, a cycle: with the names.
     """
 
-    order: tuple[str, ...]
-    directed: frozenset[Edge]
-    bidirected: frozenset[Edge]
-    hidden: frozenset[str]
+    directed: tuple[tuple[str, str], ...]
+    bidirected: tuple[tuple[str, str], ...] = ()
+    order: tuple[str, ...] = ()
+    hidden: frozenset[str] = frozenset()
 
-    def __init__(
-        self, order: Sequence[str], directed: Iterable[Edge], bidirected: Iterable[Edge] = (), hidden: Collection[str] = ()
-    ) -> None:  # fmt: skip
-        names = tuple(order)
-        place = {name: n for n, name in enumerate(names)}
-        if len(place) < len(names):
-            raise ValueError(f"{next(n for n in names if names.count(n) > 1)} is there twice in the order")
-        arrows, arcs = frozenset(directed), frozenset((min(e), max(e)) for e in bidirected)
-        for name in {*hidden, *(end for edge in arrows | arcs for end in edge)} - set(names):
-            raise ValueError(f"{name} is not in the order; there are {', '.join(names)}")
-        for cause, effect in arrows:
-            if place[cause] >= place[effect]:
-                raise ValueError(f"the arrow {cause} -> {effect} goes back in time: {cause} must come first in the order")
-        for a, b in arcs:
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "directed", tuple(dict.fromkeys((a, b) for a, b in self.directed)))
+        put(self, "bidirected", tuple(dict.fromkeys((a, b) for a, b in self.bidirected)))
+        put(self, "hidden", frozenset(self.hidden))
+        for a, b in (*self.directed, *self.bidirected):
             if a == b:
-                raise ValueError(f"{a} cannot share a hidden cause with itself")
-        for name, value in (("order", names), ("directed", arrows), ("bidirected", arcs), ("hidden", frozenset(hidden))):
-            object.__setattr__(self, name, value)
+                raise ValueError(f"an arrow from {a} to itself; a variable must not cause itself")
+        try:
+            loop = nx.find_cycle(nx.DiGraph(self.directed)) if self.directed else []
+        except nx.NetworkXNoCycle:
+            loop = []
+        if loop:
+            around = " -> ".join([loop[0][0], *(b for _, b in loop)])
+            raise ValueError(f"the arrows go round in a circle: {around}; take one of them away")
+        ends = list(dict.fromkeys(end for edge in (*self.directed, *self.bidirected) for end in edge))
+        if not self.order:
+            graph = nx.DiGraph(self.directed)
+            graph.add_nodes_from(ends)
+            put(self, "order", tuple(nx.lexicographical_topological_sort(graph, key=ends.index)))
+        put(self, "order", tuple(self.order))
+        if len(set(self.order)) < len(self.order):
+            raise ValueError(f"the order names a variable twice: {', '.join(self.order)}")
+        for end in ends:
+            if end not in self.order and end not in self.hidden:
+                raise ValueError(f"unknown name {end!r}: it has an arrow, but is neither in the order {self.order} nor hidden")
+        for a, b in self.directed:
+            if a in self.order and b in self.order and self.order.index(a) > self.order.index(b):
+                raise ValueError(f"the arrow {a} -> {b} goes back in time; the order is {', '.join(self.order)}")
 
-    @classmethod
-    def parse(cls, text: str, *, order: str | None = None, hidden: str = "") -> Diagram:
-        """A diagram from chains such as "Z -> X -> Y, X <-> Z"; without an `order`, some order that fits the arrows.
-
-        Raises:
-            ValueError: text that is no chain of arrows, or a cycle; names it.
-        """
-        directed: list[Edge] = []
-        bidirected: list[Edge] = []
-        seen: dict[str, None] = {}
-        for chain in text.replace(";", ",").split(","):
-            words = re.split(r"\s*(<->|->)\s*", chain.strip())
-            if any(not word.isidentifier() for word in words[::2]):
-                raise ValueError(f"{chain.strip()!r} is no chain of variables and arrows, such as 'Z -> X -> Y'")
-            seen.update(dict.fromkeys(words[::2]))
-            for left, arrow, right in zip(words[::2], words[1::2], words[2::2]):
-                (directed if arrow == "->" else bidirected).append((left, right))
-        graph = nx.DiGraph(directed)
-        graph.add_nodes_from(seen)
-        if order is None:
-            try:
-                names = tuple(nx.lexicographical_topological_sort(graph, key=list(seen).index))
-            except nx.NetworkXUnfeasible:
-                cycle = [a for a, _ in nx.find_cycle(graph)]
-                raise ValueError(f"the arrows go round in a circle: {' -> '.join([*cycle, cycle[0]])}") from None
-        else:
-            names = tuple(order.split())
-        return cls(names, directed, bidirected, hidden.split())
-
-    def change(
-        self, *, directed: Iterable[Edge] | None = None, bidirected: Iterable[Edge] | None = None
-    ) -> Diagram:
-        """The same variables with other arrows."""
-        arrows = self.directed if directed is None else directed
-        return Diagram(self.order, arrows, self.bidirected if bidirected is None else bidirected, self.hidden)
-
-    @cached_property
+    @property
     def observed(self) -> tuple[str, ...]:
+        """What is seen, in order."""
         return tuple(name for name in self.order if name not in self.hidden)
 
-    def before(self, name: str) -> frozenset[str]:
-        """The observed variables that come before `name`."""
-        self.check(name)
-        return frozenset(self.order[: self.order.index(name)]) - self.hidden
-
-    def parents(self, names: Collection[str]) -> frozenset[str]:
-        return frozenset(a for a, b in self.directed if b in names)
-
-    def children(self, names: Collection[str]) -> frozenset[str]:
-        return frozenset(b for a, b in self.directed if a in names)
-
-    def ancestors(self, names: Collection[str]) -> frozenset[str]:
-        """The variables that lead to `names` along arrows, and these themselves."""
-        found, new = set(names), set(names)
-        while new:
-            new = set(self.parents(new)) - found
-            found |= new
-        return frozenset(found)
-
-    def without(self, *, into: Collection[str] = (), out_of: Collection[str] = ()) -> Diagram:
-        """Without the arrows into `into` (two-headed ones too) and those out of `out_of`."""
-        return self.change(
-            directed=[(a, b) for a, b in self.directed if b not in into and a not in out_of],
-            bidirected=[(a, b) for a, b in self.bidirected if a not in into and b not in into],
-        )
-
-    def only(self, names: Collection[str]) -> Diagram:
-        """The part of the diagram between `names`."""
-        return Diagram(
-            [name for name in self.order if name in names],
-            [(a, b) for a, b in self.directed if a in names and b in names],
-            [(a, b) for a, b in self.bidirected if a in names and b in names],
-            self.hidden & frozenset(names),
-        )
-
-    def projected(self) -> Diagram:
-        """The diagram of the observed variables alone: a hidden one becomes arrows and two-headed arrows (Verma 1993)."""
-        directed, bidirected = set(self.directed), set(self.bidirected)
-        for name in self.hidden:
-            parents, children = ({a for a, b in directed if b == name}, {b for a, b in directed if a == name})
-            friends = {a if b == name else b for a, b in bidirected if name in (a, b)}
-            directed = {e for e in directed if name not in e} | set(product(parents, children))
-            bidirected = {e for e in bidirected if name not in e} | {
-                (min(e), max(e)) for e in (*combinations(children, 2), *product(friends, children)) if e[0] != e[1]
-            }
-        return Diagram(self.observed, directed, bidirected)
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """All variables: those of the order, then hidden ones that have no place in it."""
+        return (*self.order, *sorted(self.hidden - set(self.order)))
 
     @cached_property
     def explicit(self) -> nx.DiGraph:
-        """With a node for every hidden cause, which are named by the pair they move."""
+        """The diagram with a node (a, b) for the hidden cause of each pair, so that networkx can be asked about it."""
         graph = nx.DiGraph(self.directed)
-        graph.add_nodes_from(self.order)
+        graph.add_nodes_from(self.names)
         for pair in self.bidirected:
-            graph.add_edges_from((pair, end) for end in pair)
+            graph.add_edges_from([(pair, pair[0]), (pair, pair[1])])
         return graph
 
-    def separated(self, x: Collection[str], y: Collection[str], given: Collection[str] = ()) -> bool:
-        """Whether `given` d-separates the sets x and y (Pearl 2009, definition 1.2.3)."""
-        self.check(*x, *y, *given)
-        return nx.is_d_separator(self.explicit, set(x), set(y), set(given))
+    def before(self, name: str) -> tuple[str, ...]:
+        """What is seen before `name` happens. Raises ValueError for an unknown name."""
+        self.know([name], "the question")
+        return self.observed[: self.observed.index(name)] if name in self.observed else ()
 
-    def open_path(self, x: str, y: str, given: Collection[str] = ()) -> list[str] | None:
-        """A shortest path from x to y that `given` leaves open, such as ["X", "<->", "W", "<-", "L"]; None if separated."""
-        self.check(x, y, *given)
-        graph, known = self.explicit, set(given)
-        told = set(self.ancestors(known))  # a collider is open if it, or something after it, is known
-        start: tuple = (x, None)
-        back: dict[tuple, tuple | None] = {start: None}
-        queue = deque([start])
-        while queue:
-            node, came = queue.popleft()
-            steps = [(n, "->") for n in graph.successors(node)] + [(n, "<-") for n in graph.predecessors(node)]
-            for next_node, arrow in steps:
-                if came is not None:
-                    collider = came == "->" and arrow == "<-"
-                    if (node not in told) if collider else (node in known):
-                        continue
-                step = (next_node, arrow)
-                if step in back:
-                    continue
-                back[step] = (node, came)
-                if next_node == y:
-                    return _as_text(step, back)
-                queue.append(step)
-        return None
-
-    def districts(self, name: str) -> frozenset[str]:
-        """The variables that two-headed arrows connect with `name`, and itself (its c-component)."""
-        graph = nx.Graph(self.bidirected)
-        graph.add_node(name)
-        return frozenset(nx.node_connected_component(graph, name))
-
-    def check(self, *names: str) -> None:
-        """Raise ValueError for a name that is not in the diagram."""
+    def know(self, names: Collection[str], what: str, *, seen: bool = False) -> None:
+        """Raise ValueError, with the name, unless the diagram has all of `names` (and they are seen)."""
+        if isinstance(names, str):
+            raise ValueError(f"{what} must be names in a list or tuple, not the text {names!r}")
         for name in names:
-            if name not in self.order:
-                raise ValueError(f"there is no {name!r} in the diagram; there are {', '.join(self.order)}")
+            if name not in self.names:
+                raise ValueError(f"unknown name {name!r} in {what}; the diagram has {', '.join(self.names)}")
+            if seen and name not in self.observed:
+                raise ValueError(f"{name} in {what} is not observed; observed are {', '.join(self.observed)}")
+
+    def projected(self) -> Diagram:
+        """The diagram over what is seen: hidden variables become arrows and two-headed arrows (Verma and Pearl 1990)."""
+        kept = set(self.observed)
+        directed: list[tuple[str, str]] = []
+        bidirected: set[tuple[str, str]] = set()
+
+        def reached(node: Any) -> set[str]:
+            """What is seen at the ends of directed paths from `node` on which all between is hidden."""
+            found: set[str] = set()
+            todo = list(self.explicit.successors(node))
+            while todo:
+                child = todo.pop()
+                if child in kept:
+                    found.add(child)
+                else:
+                    todo.extend(self.explicit.successors(child))
+            return found
+
+        place = {name: i for i, name in enumerate(self.observed)}
+        for node in self.explicit:
+            ends = sorted(reached(node), key=place.__getitem__)
+            if node in kept:
+                directed += [(node, end) for end in ends]
+            else:
+                bidirected |= set(itertools.combinations(ends, 2))
+        return Diagram(tuple(directed), tuple(sorted(bidirected)), self.observed)
+
+
+def diagram(arrows: str, order: str = "", *, hidden: str = "") -> Diagram:
+    """A diagram from text: `diagram("Z->X Z->Y X->Y X<->W", "Z W X Y")`; names and arrows are separated by spaces.
+
+    Raises ValueError for an arrow that is not written a->b or a<->b, and as `Diagram` does.
+    """
+    directed: list[tuple[str, str]] = []
+    bidirected: list[tuple[str, str]] = []
+    for arrow in arrows.split():
+        into = bidirected if "<->" in arrow else directed
+        ends = arrow.split("<->" if "<->" in arrow else "->")
+        if len(ends) != 2 or not all(end and not set(end) & set("<>-") for end in ends):
+            raise ValueError(f"an arrow is written a->b or a<->b, without spaces, not {arrow!r}")
+        into.append((ends[0], ends[1]))
+    return Diagram(tuple(directed), tuple(bidirected), tuple(order.split()), frozenset(hidden.split()))
+
+
+def of_model(model: Any, order: Sequence[str] = ()) -> Diagram:
+    """The diagram of a structural causal model (`scm.Model`), with its hidden variables; `order` is that of time."""
+    directed, bidirected = model.edges()
+    return Diagram(tuple(directed), tuple(bidirected), tuple(order) or model.order, model.hidden)
+
+
+# d-separation, and the path that is open
+
+
+def d_separated(graph: Diagram, x: str, y: str, given: Collection[str] = ()) -> bool:
+    """Whether `given` separates x from y (Pearl 2009, definition 1.2.3). Raises ValueError for unknown or repeated names."""
+    graph.know([x, y], "the question")
+    graph.know(given, "what is given")
+    if x == y or {x, y} & set(given):
+        raise ValueError(f"x, y and what is given must be different variables, not {x}, {y} and {sorted(given)}")
+    return bool(nx.is_d_separator(graph.explicit, x, y, set(given)))
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Whether the expert can be imitated on a diagram, whatever the mechanisms are.
+class Path:
+    """A path of a diagram: nodes, and for each step whether the arrow points forward ("->"), back ("<-") or both ("<->").
 
-    Attributes:
-        scopes: for each action, what the policy should look at; None if imitation is not possible. reason: why, in words.
+    `str(path)` writes it: "X <- L -> W <-> Y".
     """
 
-    scopes: Scopes | None
-    reason: str
+    nodes: tuple[str, ...]
+    arrows: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return self.nodes[0] + "".join(f" {arrow} {node}" for arrow, node in zip(self.arrows, self.nodes[1:]))
 
     @property
-    def imitable(self) -> bool:
-        return self.scopes is not None
+    def colliders(self) -> tuple[str, ...]:
+        """The nodes at which two arrowheads meet."""
+        met = zip(self.nodes[1:-1], self.arrows, self.arrows[1:])
+        return tuple(node for node, left, right in met if left.endswith(">") and right.startswith("<"))
 
 
-# ---- one action -------------------------------------------------------------------------------------------------------
+def open_path(graph: Diagram, x: str, y: str, given: Collection[str] = ()) -> Path | None:
+    """A shortest path between x and y that is open given `given`; None if there is none, that is, if they are separated.
 
-
-def is_pi_backdoor(diagram: Diagram, action: str, outcome: str, scope: Collection[str]) -> bool:
-    """Whether `scope` blocks every path into the action: then P(action | scope) imitates (Zhang et al. 2020, theorem 2).
-
-    Raises:
-        ValueError: an unknown name, or something in `scope` that is not seen before the action.
+    Raises ValueError as `d_separated`.
     """
-    _check_scope(diagram, action, outcome, scope)
-    return diagram.without(out_of=[action]).separated([action], [outcome], scope)
+    if d_separated(graph, x, y, given):
+        return None
+    return _open_path(graph.explicit, x, y, set(given))
 
 
-def pi_backdoor(diagram: Diagram, action: str, outcome: str) -> Answer:
-    """Whether one action can be imitated, with a smallest scope, or with the path that nothing seen can block.
-
-    Complete: if the answer is no, some mechanisms on this diagram defeat every imitator (Zhang et al. 2020).
-    """
-    smallest = next(all_pi_backdoors(diagram, action, outcome), None)
-    if smallest is not None:
-        looks = f"{{{', '.join(sorted(smallest))}}}" if smallest else "nothing"
-        return Answer({action: smallest}, f"looking at {looks} blocks every path into {action} that reaches {outcome}")
-    cut = diagram.without(out_of=[action])
-    allowed = diagram.before(action) & cut.ancestors([action, outcome])
-    path = cut.open_path(action, outcome, allowed) or []
-    return Answer(None, f"{' '.join(path)} stays open whatever is looked at before {action}")
-
-
-def all_pi_backdoors(diagram: Diagram, action: str, outcome: str) -> Iterator[frozenset[str]]:
-    """All minimal scopes of one action, the smallest first. None of them contains another."""
-    _check_scope(diagram, action, outcome, ())
-    cut = diagram.without(out_of=[action])
-    allowed = diagram.before(action) & cut.ancestors([action, outcome])  # if any set separates, one of these does
-    if not cut.separated([action], [outcome], allowed):
-        return
-    found: list[frozenset[str]] = []
-    for size in range(len(allowed) + 1):
-        for some in combinations(sorted(allowed), size):
-            scope = frozenset(some)
-            if not any(smaller <= scope for smaller in found) and cut.separated([action], [outcome], scope):
-                found.append(scope)
-                yield scope
-
-
-# ---- several actions ----------------------------------------------------------------------------------------------------
-
-
-def is_sequential_pi_backdoor(diagram: Diagram, outcome: str, scopes: Mapping[str, Collection[str]]) -> bool:
-    """Whether policies that look at `scopes` together imitate (Kumor et al. 2021, definition 3).
-
-    From the last action to the first: in the diagram where later actions already look at their scopes alone, an action must
-    either not matter for the outcome any more, or its scope must block every path into it.
-    """
-    return _first_failure(diagram, outcome, scopes) is None
-
-
-def _first_failure(diagram: Diagram, outcome: str, scopes: Mapping[str, Collection[str]]) -> tuple[str, Diagram] | None:
-    """The last action whose scope does not do, and the diagram in which it does not."""
-    changed = diagram
-    for action in sorted(scopes, key=diagram.order.index, reverse=True):
-        _check_scope(diagram, action, outcome, scopes[action])
-        if action in changed.ancestors([outcome]):
-            cut = changed.without(out_of=[action])
-            if not cut.separated([action], [outcome], scopes[action]):
-                return action, cut
-        changed = changed.without(into=[action])
-        changed = changed.change(directed=[*changed.directed, *((z, action) for z in scopes[action])])
+def _open_path(
+    graph: nx.DiGraph, x: str, y: str, given: set[str], avoid: Collection[str] = (), *, colliders: bool = True
+) -> Path | None:
+    """Breadth first over (node, whether it was entered through an arrowhead). `avoid`: nodes it must not pass."""
+    open_colliders = set(given).union(*(nx.ancestors(graph, node) for node in given)) if colliders else set()
+    start = (x, False)
+    came: dict[tuple[Any, bool], tuple[Any, bool] | None] = {start: None}
+    queue = deque([start])
+    while queue:
+        node, head = state = queue.popleft()
+        if node == y:
+            return _as_path(came, state)
+        passable = node == x or (node not in given and node not in avoid)
+        steps = [(child, True) for child in graph.successors(node)] if passable else []
+        if (not head and passable) or (head and node in open_colliders):
+            steps += [(parent, False) for parent in graph.predecessors(node)]
+        for step in steps:
+            if step not in came and step[0] != x:
+                came[step] = state
+                queue.append(step)
     return None
 
 
-def find_ox(diagram: Diagram, actions: Collection[str], outcome: str) -> dict[str, str]:
-    """The variables whose every influence on the outcome can be made up for, each with the action that does it.
+def _as_path(came: Mapping, state: Any) -> Path:
+    states = [state]
+    while (state := came[state]) is not None:
+        states.append(state)
+    states.reverse()
+    nodes = [states[0][0]]
+    arrows: list[str] = []
+    for node, head in states[1:]:
+        if isinstance(nodes[-1], tuple):  # through the hidden cause of a pair
+            nodes[-1], arrows[-1] = node, "<->"
+        else:
+            nodes.append(node)
+            arrows.append("->" if head else "<-")
+    return Path(tuple(nodes), tuple(arrows))
 
-    Algorithm FindOx of Kumor et al. 2021. The expert can be imitated if, and only if, all actions that lead to the outcome are
-    among them.
+
+# Which variables may be looked at
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether an expert can be imitated, and why.
+
+    Attributes:
+        sets: for each action what its policy looks at; None if not imitable (or, from `admissible`, if these sets fail).
+        reason: in words. path: the open path that the reason is about, if any. action: the one that fails, if any.
     """
-    whole = diagram.projected().only(diagram.projected().ancestors([outcome]))
-    found: dict[str, str] = {}
-    before = {name: frozenset(whole.order[:n]) for n, name in enumerate(whole.order)}
-    changed = True
-    while changed:
-        changed = False
-        for name in reversed([n for n in whole.order if n != outcome]):
-            if name in found:
-                continue
-            later = whole.children([name])
-            candidates = [name] if name in actions else []
-            if later and later <= set(found):
-                candidates.append(min((found[child] for child in later), key=whole.order.index))
-            for action in candidates:
-                if _made_up(whole, name, before[action], set(found)):
-                    found[name] = action
-                    changed = True
-                    break
-    return found
+
+    sets: Sets | None
+    reason: str
+    path: Path | None = None
+    action: str | None = None
+
+    @property
+    def imitable(self) -> bool:
+        """Whether there are sets."""
+        return self.sets is not None
+
+    def __str__(self) -> str:
+        return f"{'imitable' if self.imitable else 'not imitable'}: {self.reason}"
 
 
-def _made_up(whole: Diagram, name: str, before: frozenset[str], found: set[str]) -> bool:
-    district = whole.districts(name)
-    part = whole.only(district | whole.parents(district))
-    part = part.without(into=part.parents(district) - district)
-    rest = district - found - {name}
-    return not rest - before or part.separated([name], rest - before, rest & before)
+def _checked(graph: Diagram, actions: Collection[str], outcome: str) -> tuple[str, ...]:
+    """The actions in order. Raises ValueError for what is unknown, not observed, or no action."""
+    graph.know([outcome], "the outcome")
+    graph.know(actions, "the actions", seen=True)
+    if not actions:
+        raise ValueError("there must be at least one action")
+    if outcome in actions:
+        raise ValueError(f"{outcome} is both an action and the outcome")
+    return tuple(name for name in graph.order if name in set(actions))
 
 
-def sequential_pi_backdoor(diagram: Diagram, actions: Collection[str], outcome: str) -> Answer:
-    """Whether a sequence of actions can be imitated, with minimal scopes, or with what stands in the way.
+def _with_outcome(graph: Diagram, outcome: str) -> Diagram:
+    """The projection to what is seen and the outcome, which need not be."""
+    order = graph.order if outcome in graph.order else (*graph.order, outcome)
+    return Diagram(graph.directed, graph.bidirected, order, graph.hidden - {outcome}).projected()
 
-    The criterion is complete (Kumor et al. 2021, theorem 2): if the answer is no, some mechanisms on this diagram defeat
-    every imitator. Decided by FindOx in polynomial time; scopes are checked against the definition before they are given,
-    and no variable can be left out of them.
+
+def _replace(graph: nx.DiGraph, action: str, looks_at: Collection[str]) -> nx.DiGraph:
+    """The graph after the action's mechanism has been replaced by a policy."""
+    changed = graph.copy()
+    changed.remove_edges_from(list(graph.in_edges(action)))
+    changed.add_edges_from((name, action) for name in looks_at)
+    return changed
+
+
+def _without_effects(graph: nx.DiGraph, action: str) -> nx.DiGraph:
+    changed = graph.copy()
+    changed.remove_edges_from(list(graph.out_edges(action)))
+    return changed
+
+
+def admissible(graph: Diagram, sets: Mapping[str, Collection[str]], outcome: str) -> Verdict:
+    """Whether copying each action from its set imitates in every model: the sequential pi-backdoor criterion, by definition.
+
+    From the last action to the first: the action is cut off from its causes and takes those of its set instead, if it is no
+    cause of the outcome any more, or if its set separates it from the outcome once its own effects are cut (Kumor et al.
+    2021, definition 3.1). For one action this is the pi-backdoor criterion (Zhang et al. 2020, theorem 2).
+
+    Raises ValueError for unknown names, an action that is not observed, and a set with what comes after its action.
+    """
+    actions = _checked(graph, sets, outcome)
+    for action in actions:
+        graph.know(sets[action], f"what {action} looks at", seen=True)
+        for name in sets[action]:
+            if name not in graph.before(action):
+                raise ValueError(f"{name} does not happen before {action}, so no policy of {action} can look at it")
+            if name == outcome:
+                raise ValueError(f"{action} cannot look at the outcome {outcome}")
+    now = graph.explicit
+    for action in reversed(actions):
+        looks_at = set(sets[action])
+        if nx.has_path(now, action, outcome):
+            path = _open_path(_without_effects(now, action), action, outcome, looks_at)
+            if path is not None:
+                why = f"{_given(looks_at)}, {path} is open: {_explained(graph, path, looks_at, action)}"
+                return Verdict(None, why, path, action)
+        now = _replace(now, action, looks_at)
+    return Verdict({a: frozenset(sets[a]) for a in actions}, _praise({a: frozenset(sets[a]) for a in actions}))
+
+
+def _given(names: Collection[str]) -> str:
+    return f"given {' and '.join(sorted(names))}" if names else "looking at nothing"
+
+
+def _praise(sets: Sets) -> str:
+    copies = [f"{a} from {', '.join(sorted(found)) or 'nothing'}" for a, found in sets.items()]
+    return f"copy {'; '.join(copies)}: no path is left open but through what the actions do"
+
+
+def _explained(graph: Diagram, path: Path, given: Collection[str], action: str) -> str:
+    """Why each node lets the path through."""
+    why = []
+    for node in path.nodes[1:-1]:
+        if node in path.colliders:
+            if node in given:
+                why.append(f"{node} is a collider, and looking at it opens the path")
+            else:
+                down = nx.descendants(graph.explicit, node)
+                seen = sorted(down & set(given)) or sorted(given)
+                why.append(f"{node} is a collider, and looking at its effect {seen[0]} opens the path")
+        elif node in graph.hidden:
+            why.append(f"{node} is hidden")
+        elif node not in graph.before(action):
+            why.append(f"{node} cannot be looked at before {action}")
+        else:
+            why.append(f"{node} is not looked at")
+    for a, b, arrow in zip(path.nodes, path.nodes[1:], path.arrows):
+        if arrow == "<->":
+            why.append(f"{a} and {b} share a hidden cause")
+    return "; ".join(why) or "nothing stands between"
+
+
+def _failure(graph: Diagram, now: nx.DiGraph, action: str, outcome: str, scope: Collection[str]) -> Verdict:
+    """No subset of `scope` separates: the reason, by a path that passes nothing one could look at if there is one."""
+    cut = _without_effects(now, action)
+    path = _open_path(cut, action, outcome, set(), scope, colliders=False)
+    if path is not None:
+        why = f"nothing that {action} may look at closes {path}: {_explained(graph, path, (), action)}"
+        return Verdict(None, why, path, action)
+    above = nx.ancestors(cut, action) | nx.ancestors(cut, outcome)
+    given = set(scope) & above
+    path = _open_path(cut, action, outcome, given)
+    if path is None:
+        raise RuntimeError(f"no open path between {action} and {outcome}, yet no separating set")
+    why = (
+        f"no choice among {', '.join(sorted(scope))} closes every path from {action} to {outcome}. "
+        f"{_given(given).capitalize()}, {path} is open: {_explained(graph, path, given, action)}"
+    )
+    return Verdict(None, why, path, action)
+
+
+def pi_backdoor(graph: Diagram, action: str, outcome: str, scope: Collection[str] | None = None) -> Verdict:
+    """The pi-backdoor criterion for one action: complete for imitability (Zhang, Kumor and Bareinboim 2020, theorem 2).
+
+    Args:
+        scope: what a policy may look at; everything seen before the action if None.
+
+    Returns a smallest-by-inclusion set, or the reason why there is none. An action without effect on the outcome can be
+    copied from nothing.
+    Raises ValueError for unknown names, an action that is not observed, and a scope with what comes after it.
+    """
+    (action,) = _checked(graph, [action], outcome)
+    scope = _scope(graph, action, outcome, scope)
+    whole = graph.explicit
+    if not nx.has_path(whole, action, outcome):
+        return Verdict({action: frozenset()}, f"{action} has no effect on {outcome}, so any policy imitates")
+    found = nx.find_minimal_d_separator(_without_effects(whole, action), action, outcome, restricted=set(scope))
+    if found is None:
+        return _failure(graph, whole, action, outcome, scope)
+    return Verdict({action: frozenset(found)}, _praise({action: frozenset(found)}))
+
+
+def _scope(graph: Diagram, action: str, outcome: str, scope: Collection[str] | None) -> tuple[str, ...]:
+    seen = tuple(name for name in graph.before(action) if name != outcome)
+    if scope is None:
+        return seen
+    graph.know(scope, f"the scope of {action}", seen=True)
+    for name in scope:
+        if name not in seen:
+            raise ValueError(f"{name} does not happen before {action}, so no policy of {action} can look at it")
+    return tuple(scope)
+
+
+def find_ox(graph: Diagram, actions: Collection[str], outcome: str) -> dict[str, str]:
+    """FindOx: which observed variables need not agree with the expert's world, each with the action that answers for it.
+
+    Imitable if and only if every action that is a cause of the outcome is among the keys. (Kumor et al. 2021, algorithm 1;
+    on the projection of the diagram to what is seen.) Raises ValueError for unknown names and unobserved actions.
+    """
+    return _Sweep(graph, _checked(graph, actions, outcome), outcome).covered
+
+
+class _Sweep:
+    """FindOx on the ancestors of the outcome: `covered`, the set O^X as a mapping to actions, and the sets that follow."""
+
+    def __init__(self, graph: Diagram, actions: Sequence[str], outcome: str) -> None:
+        flat = _with_outcome(graph, outcome)
+        whole = nx.DiGraph(flat.directed)
+        whole.add_nodes_from(flat.order)
+        above = nx.ancestors(whole, outcome) | {outcome}
+        self.actions, self.place = tuple(actions), {name: i for i, name in enumerate(flat.order)}
+        self.graph = nx.DiGraph(whole.subgraph(above))
+        self.pairs = nx.Graph()
+        self.pairs.add_nodes_from(above)
+        self.pairs.add_edges_from(pair for pair in flat.bidirected if above.issuperset(pair))
+        self.component = {name: part for part in nx.connected_components(self.pairs) for name in part}
+        self.covered: dict[str, str] = {}
+        names = sorted(above - {outcome}, key=self.place.__getitem__, reverse=True)
+        grown = True
+        while grown:
+            before = len(self.covered)
+            for name in names:
+                if name not in self.covered and (action := self._answers(name)) is not None:
+                    self.covered[name] = action
+            grown = len(self.covered) > before
+
+    @property
+    def missing(self) -> list[str]:
+        """The actions that cause the outcome and are not covered."""
+        return [name for name in self.actions if name in self.graph and name not in self.covered]
+
+    def _answers(self, name: str) -> str | None:
+        """The action that answers for `name`, if one can."""
+        children = set(self.graph.successors(name))
+        if children and children <= self.covered.keys():
+            first = min((self.covered[child] for child in children), key=self.place.__getitem__)
+            if self._closed(name, first):
+                return first
+        if name in self.actions and self._closed(name, name):
+            return name
+        return None
+
+    def _closed(self, name: str, action: str) -> bool:
+        """Whether what `action` can see of the c-component of `name` tells all that `name` and the rest of it share."""
+        part = self.component[name]
+        free = part - self.covered.keys() - {name}
+        seen = {other for other in free if self.place[other] < self.place[action]}
+        if free == seen:
+            return True
+        local = nx.DiGraph((parent, child) for child in part for parent in self.graph.predecessors(child))
+        local.add_nodes_from(part)
+        for pair in self.pairs.subgraph(part).edges:
+            local.add_edges_from([(pair, pair[0]), (pair, pair[1])])
+        if name == action:
+            local.remove_edges_from(list(local.out_edges(name)))
+        return bool(nx.is_d_separator(local, {name}, free - seen, seen))
+
+    def sets(self) -> Sets:
+        """For each action the boundary of what is covered, as far as it happens before (Kumor et al. 2021, theorem 3.3)."""
+        bounding = {a for a in self.actions if a in self.graph and not set(self.graph.successors(a)) <= self.covered.keys()}
+        cut = self.graph.copy()
+        cut.remove_edges_from(list(self.graph.out_edges(bounding)))
+        reached = set(self.covered).union(*(cut.successors(name) for name in self.covered))
+        near = set().union(*(self.component[name] for name in reached))
+        near |= {parent for name in near for parent in cut.predecessors(name)}
+        boundary = (near - self.covered.keys()) | bounding
+        return {
+            action: frozenset(name for name in boundary if self.place[name] < self.place[action])
+            if action in self.graph
+            else frozenset()
+            for action in self.actions
+        }
+
+
+def sequential_pi_backdoor(
+    graph: Diagram, actions: Collection[str], outcome: str, *, minimal: bool = True
+) -> Verdict:
+    """Whether several actions in turn can be imitated, by FindOx, with sets that do it.
+
+    `minimal`: make the sets smallest by inclusion (from the last action to the first: dropping a name from a later set never
+    spoils an earlier one); else those of FindOx. Raises ValueError for unknown names and actions that are not observed.
+    """
+    ordered = _checked(graph, actions, outcome)
+    sweep = _Sweep(graph, ordered, outcome)
+    if not sweep.missing:
+        sets = sweep.sets()
+        if minimal:
+            sets = _reduced(graph, sets, outcome)
+        return Verdict(sets, _praise(sets))
+    # the longest tail of the actions that can be imitated; the one before it is where it fails, whatever the tail looks at
+    for first in range(len(ordered) - 1, -1, -1):
+        tail = _Sweep(graph, ordered[first:], outcome)
+        if tail.missing:
+            break
+    now = graph.explicit
+    if first + 1 < len(ordered):
+        for action, looks_at in reversed(_Sweep(graph, ordered[first + 1 :], outcome).sets().items()):
+            now = _replace(now, action, looks_at)
+    action = ordered[first]
+    return _failure(graph, now, action, outcome, _scope(graph, action, outcome, None))
+
+
+def _reduced(graph: Diagram, sets: Sets, outcome: str) -> Sets:
+    now, found = graph.explicit, {}
+    for action in reversed(sets):
+        looks_at: Collection[str] = ()
+        if nx.has_path(now, action, outcome):
+            cut = _without_effects(now, action)
+            looks_at = nx.find_minimal_d_separator(cut, action, outcome, restricted=set(sets[action]))
+        found[action] = frozenset(looks_at)
+        now = _replace(now, action, looks_at)
+    return {action: found[action] for action in sets}
+
+
+def minimal_sets(graph: Diagram, actions: Collection[str], outcome: str) -> list[Sets]:
+    """All admissible choices of sets that are smallest by inclusion (no set can be shrunk and the rest kept).
+
+    A choice is smallest if and only if, from the last action to the first, each set is a smallest separator given the later
+    ones; so they are found by going back and forth over these. [] if not imitable.
+    Raises ValueError as `sequential_pi_backdoor`, and where too many candidates would have to be tried.
+    """
+    ordered = _checked(graph, actions, outcome)
+    if _Sweep(graph, ordered, outcome).missing:
+        return []
+    found: list[Sets] = []
+
+    def choose(left: int, now: nx.DiGraph, chosen: Sets) -> None:
+        if left == 0:
+            found.append({action: chosen[action] for action in ordered})
+            return
+        action = ordered[left - 1]
+        options: Iterator[frozenset[str]] = iter([frozenset()])
+        if nx.has_path(now, action, outcome):
+            candidates = _scope(graph, action, outcome, None)
+            options = _separators(_without_effects(now, action), action, outcome, candidates)
+        for looks_at in options:
+            choose(left - 1, _replace(now, action, looks_at), {**chosen, action: looks_at})
+
+    choose(len(ordered), graph.explicit, {})
+    return sorted(found, key=lambda sets: [(len(looks_at), sorted(looks_at)) for looks_at in sets.values()])
+
+
+def _separators(graph: nx.DiGraph, x: str, y: str, candidates: Collection[str]) -> Iterator[frozenset[str]]:
+    """All smallest separators among the candidates: only ancestors of x or y can be in one."""
+    above = nx.ancestors(graph, x) | nx.ancestors(graph, y)
+    useful = [name for name in candidates if name in above]
+    if len(useful) > _SUBSETS:
+        raise ValueError(f"{len(useful)} candidates for {x} have too many subsets to try ({_SUBSETS} candidates at most)")
+    found: list[frozenset[str]] = []
+    for size in range(len(useful) + 1):
+        for subset in map(frozenset, itertools.combinations(useful, size)):
+            if not any(smaller <= subset for smaller in found) and nx.is_d_separator(graph, x, y, set(subset)):
+                found.append(subset)
+                yield subset
+
+
+# What watching tells about doing, and imitation by way of it
+
+
+class NotIdentified(ValueError):
+    """What was asked does not follow from data and diagram: two models agree on both and differ in the answer.
+
+    `hedge`: the larger and the smaller of the two sets of variables that witness it (Shpitser and Pearl 2006).
+    """
+
+    def __init__(self, message: str, hedge: tuple[frozenset[str], frozenset[str]]) -> None:
+        super().__init__(message)
+        self.hedge = hedge
+
+
+@dataclass(frozen=True)
+class Estimand:
+    """P(outcomes | do(actions)) in terms of what is seen; `expression` is y0's, or None where nothing needs identifying."""
+
+    outcomes: tuple[str, ...]
+    actions: tuple[str, ...]
+    expression: Any
+
+    def evaluate(self, joint: np.ndarray, names: Sequence[str]) -> np.ndarray:
+        """Its value [*sizes of actions, *sizes of outcomes] for the distribution `joint`, with one axis for each of `names`.
+
+        Raises ValueError where the formula needs a conditional probability given what never happens (positivity).
+        """
+        names, joint = tuple(names), np.asarray(joint, dtype=float)
+        if joint.ndim != len(names):
+            raise ValueError(f"a table of {joint.ndim} axes does not fit the names {', '.join(names)}")
+        if missing := {*self.outcomes, *self.actions} - set(names):
+            raise ValueError(f"the table lacks {', '.join(sorted(missing))}; it has {', '.join(names)}")
+        value = np.ones((1,) * len(names)) if self.expression is None else _value(self.expression, joint, names)
+        wanted = (*self.actions, *self.outcomes)
+        # a formula may mention a variable that it does not depend on; any value of it does
+        value = value[tuple(slice(None) if name in wanted else slice(0, 1) for name in names)]
+        value = np.broadcast_to(value, [n if name in wanted else 1 for name, n in zip(names, joint.shape)])
+        if np.isnan(value).any():
+            raise ValueError(
+                f"P({', '.join(self.outcomes)} | do {', '.join(self.actions)}) needs choices that are never seen: "
+                f"some values of {', '.join(names)} have probability 0 together"
+            )
+        value = value.reshape([n for name, n in zip(names, joint.shape) if name in wanted])
+        kept = [name for name in names if name in wanted]
+        return value.transpose([kept.index(name) for name in wanted])
+
+
+def _value(expression: Any, joint: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+    """A formula of y0 as an array over all names, of size 1 along those that it does not mention."""
+    from y0 import dsl
+
+    def marginal(kept: Collection[str]) -> np.ndarray:
+        gone = tuple(i for i, name in enumerate(names) if name not in kept)
+        return joint.sum(gone, keepdims=True)
+
+    def ratio(top: np.ndarray, below: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(below > 0, top / below, np.nan)
+
+    if isinstance(expression, dsl.Probability):
+        parents = {variable.name for variable in expression.parents}
+        children = {variable.name for variable in expression.children}
+        return ratio(marginal(children | parents), marginal(parents)) if parents else marginal(children)
+    if isinstance(expression, dsl.Product):
+        product = np.ones((1,) * len(names))
+        for part in expression.expressions:
+            other = _value(part, joint, names)
+            # what is weighted by 0 does not matter, even where it is not defined
+            product = np.where((product == 0) | (other == 0), 0.0, product * other)
+        return product
+    if isinstance(expression, dsl.Sum):
+        ranges = {variable.name for variable in expression.ranges}
+        inner = _value(expression.expression, joint, names)
+        over = tuple(i for i, name in enumerate(names) if name in ranges)
+        full = [n if i in over else inner.shape[i] for i, n in enumerate(joint.shape)]
+        return np.broadcast_to(inner, full).sum(over, keepdims=True)
+    if isinstance(expression, dsl.Fraction):
+        return ratio(_value(expression.numerator, joint, names), _value(expression.denominator, joint, names))
+    if isinstance(expression, dsl.One):
+        return np.ones((1,) * len(names))
+    raise NotImplementedError(f"no value for a {type(expression).__name__} in y0's formula {expression}")
+
+
+def identify(graph: Diagram, outcomes: Collection[str], actions: Collection[str]) -> Estimand:
+    """P(outcomes | do(actions)) from what is seen, by the complete ID algorithm of y0 (Shpitser and Pearl 2006).
 
     Raises:
-        ValueError: an action that is unknown, hidden, or the outcome itself.
+        NotIdentified: with the hedge that witnesses it.
+        ImportError: without y0; install the extra `identify`.
+        ValueError: for unknown names, and actions that are not observed.
     """
-    _check_actions(diagram, actions, outcome)
-    found = find_ox(diagram, actions, outcome)
-    matter = [a for a in sorted(actions, key=diagram.order.index) if a in diagram.ancestors([outcome])]
-    stuck = [a for a in matter if a not in found]
-    if stuck:
-        return Answer(None, _why_not(diagram, actions, stuck[-1], outcome))
-    scopes = _boundary(diagram, actions, outcome, set(found))
-    if not is_sequential_pi_backdoor(diagram, outcome, scopes):
-        raise AssertionError(f"the scopes found for {diagram} do not hold; please report this")
-    scopes = _smallest(diagram, outcome, scopes)
-    looks = ", ".join(f"{a} at {{{', '.join(sorted(z))}}}" if z else f"{a} at nothing" for a, z in scopes.items())
-    return Answer(scopes, f"it suffices that {looks.replace(' at ', ' looks at ', 1)}")
+    graph.know(outcomes, "the outcomes", seen=True)
+    graph.know(actions, "the actions", seen=True)
+    if not outcomes or not actions or set(outcomes) & set(actions):
+        raise ValueError(f"there must be outcomes and actions, all different; not {list(outcomes)} and {list(actions)}")
+    if importlib.util.find_spec("y0") is None:
+        raise ImportError("identification needs y0: pip install -e '.[identify]' (the criteria for imitation do without)")
+    from y0.algorithm.identify import Identification, Query, Unidentifiable
+    from y0.algorithm.identify import identify as solve
+    from y0.dsl import Variable
+    from y0.graph import NxMixedGraph
+
+    flat = graph.projected()
+    as_variables = {name: Variable(name) for name in flat.order}
+    mixed = NxMixedGraph.from_edges(
+        nodes=list(as_variables.values()),
+        directed=[(as_variables[a], as_variables[b]) for a, b in flat.directed],
+        undirected=[(as_variables[a], as_variables[b]) for a, b in flat.bidirected],
+    )
+    query = Query(outcomes={as_variables[n] for n in outcomes}, treatments={as_variables[n] for n in actions})
+    try:
+        expression = solve(Identification(query=query, graph=mixed))
+    except Unidentifiable as error:
+        hedge = _hedge(error.args)
+        asked = f"P({', '.join(outcomes)} | do {', '.join(actions)})"
+        large, small = (", ".join(name for name in flat.order if name in part) for part in hedge)
+        raise NotIdentified(
+            f"{asked} is not identified: hidden causes tie {{{large}}} together, with {{{small}}} below the action (a hedge), "
+            "so two models can agree on all that is seen and differ in the answer",
+            hedge,
+        ) from error
+    return Estimand(tuple(outcomes), tuple(actions), expression)
 
 
-def all_sequential_pi_backdoors(diagram: Diagram, actions: Collection[str], outcome: str) -> Iterator[Scopes]:
-    """Every choice of scopes that imitates and from which no variable can be left out, fewest variables first.
+def _hedge(parts: Sequence[Any]) -> tuple[frozenset[str], frozenset[str]]:
+    """The two node sets in y0's exception: all nodes of the subproblem, and its district without the actions."""
 
-    It goes through all choices among the ancestors of the outcome, so it is for diagrams of about ten variables.
+    def names(part: Any) -> set[str]:
+        return {part.name} if hasattr(part, "name") else set().union(*map(names, part))
+
+    return frozenset(names(parts[0])), frozenset(names(parts[1]))
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """Imitation by way of a surrogate: policies that look at `looks_at` and reproduce the surrogate's distribution reproduce
+    the outcome's; and `estimand` tells what each of them does to it (Zhang, Kumor and Bareinboim 2020, definitions 4, 5)."""
+
+    action: str
+    surrogate: frozenset[str]
+    looks_at: tuple[str, ...]
+    estimand: Estimand
+
+
+def surrogates(graph: Diagram, action: str, outcome: str, looks_at: Collection[str] = ()) -> list[frozenset[str]]:
+    """All smallest sets S that tell the outcome whoever acts, the expert or a policy that looks at `looks_at`: given S, the
+    outcome does not depend on which of the two it is. Raises ValueError as `pi_backdoor`."""
+    _checked(graph, [action], outcome)
+    _scope(graph, action, outcome, looks_at)
+    who = ("who acts",)
+    changed = graph.explicit.copy()
+    changed.add_edges_from([(who, action), *((name, action) for name in looks_at)])
+    return list(_separators(changed, outcome, who, [name for name in graph.observed if name != outcome]))  # type: ignore[arg-type]
+
+
+def instruments(
+    graph: Diagram, action: str, outcome: str, scope: Collection[str] | None = None
+) -> list[Instrument]:
+    """All surrogates with policy spaces in which their distribution is identified, richest policies first.
+
+    Whether one of the policies reproduces the surrogate depends on the data: see `imitation.through_surrogate`. The scopes
+    are gone through one by one. Raises ValueError as `pi_backdoor`, ImportError without y0.
     """
-    _check_actions(diagram, actions, outcome)
-    acts = sorted(actions, key=diagram.order.index)
-    places = [(action, name) for action in acts for name in sorted(diagram.before(action))]
-    found: list[frozenset[Edge]] = []
-    for size in range(len(places) + 1):
-        for some in combinations(places, size):
-            chosen = frozenset(some)
-            if any(smaller <= chosen for smaller in found):
-                continue
-            scopes = {action: frozenset(name for a, name in chosen if a == action) for action in acts}
-            if is_sequential_pi_backdoor(diagram, outcome, scopes):
-                found.append(chosen)
-                yield scopes
-
-
-def _boundary(diagram: Diagram, actions: Collection[str], outcome: str, found: set[str]) -> Scopes:
-    """What separates the variables that are made up for from the outcome, cut to what is seen in time."""
-    whole = diagram.projected().only(diagram.projected().ancestors([outcome]))
-    cut = whole.without(out_of=[a for a in actions if a in whole.order])
-    near = found | cut.children(found)
-    district = frozenset().union(*(cut.districts(name) for name in near)) if near else frozenset()
-    boundary = (district | cut.parents(district)) - found
-    boundary |= {a for a in actions if a in whole.order and not whole.children([a]) <= found}
-    return {a: boundary & diagram.before(a) for a in sorted(actions, key=diagram.order.index)}
-
-
-def _smallest(diagram: Diagram, outcome: str, scopes: Scopes) -> Scopes:
-    """Leave out one variable after another as long as the rest still imitates."""
-    for action in scopes:
-        for name in sorted(scopes[action], key=diagram.order.index, reverse=True):
-            fewer = {**scopes, action: scopes[action] - {name}}
-            if is_sequential_pi_backdoor(diagram, outcome, fewer):
-                scopes = fewer
-    return scopes
-
-
-def _why_not(diagram: Diagram, actions: Collection[str], stuck: str, outcome: str) -> str:
-    """An open path into the action that cannot be made up for, when later actions look at nothing, and this one at all it may."""
-    later = [a for a in actions if diagram.order.index(a) > diagram.order.index(stuck)]
-    cut = diagram.without(into=later, out_of=[stuck])
-    path = cut.open_path(stuck, outcome, diagram.before(stuck) & cut.ancestors([stuck, outcome]))
-    where = f": {' '.join(path)} stays open whatever is looked at before it" if path else ""
-    return f"nothing makes up for the hidden causes of {stuck}{where}"
-
-
-def _check_scope(diagram: Diagram, action: str, outcome: str, scope: Collection[str]) -> None:
-    diagram.check(action, outcome, *scope)
-    if action in diagram.hidden:
-        raise ValueError(f"the action {action} is hidden: nobody can imitate what is not seen")
-    if action == outcome:
-        raise ValueError(f"{action} cannot be both the action and the outcome")
-    for name in scope:
-        if name not in diagram.before(action):
-            why = "hidden" if name in diagram.hidden else f"not there before {action}"
-            raise ValueError(f"a policy for {action} cannot look at {name}: it is {why}")
-
-
-def _check_actions(diagram: Diagram, actions: Collection[str], outcome: str) -> None:
-    if not actions:
-        raise ValueError("name at least one action")
-    for action in actions:
-        _check_scope(diagram, action, outcome, ())
-
-
-def _as_text(step: tuple | None, back: dict) -> list[str]:
-    """The path that ended in `step`, hidden causes written as two-headed arrows."""
-    words: list[str] = []
-    while step is not None:
-        node, arrow = step
-        words = [*([arrow] if arrow else []), node, *words]
-        step = back[step]
-    out: list[str] = []
-    for word in words:
-        if isinstance(word, tuple):
-            out[-1] = "<->"
-        elif not (out and out[-1] == "<->" and word == "->"):
-            out.append(word)
-    return out
+    scope = _scope(graph, action, outcome, scope)
+    found = []
+    for size in range(len(scope), -1, -1):
+        for looks_at in itertools.combinations(scope, size):
+            for surrogate in surrogates(graph, action, outcome, looks_at):
+                asked = tuple(name for name in graph.observed if name in surrogate.union(looks_at) and name != action)
+                try:
+                    estimand = identify(graph, asked, [action]) if asked else Estimand((), (action,), None)
+                except NotIdentified:
+                    continue
+                found.append(Instrument(action, surrogate, looks_at, estimand))
+    return found
