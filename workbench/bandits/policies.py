@@ -1,9 +1,9 @@
 """Policies for arms with independent rewards, each as its index or its dice.
 
 Every policy is a small object with three methods, `start`, `choose` and `update`; its state are the pulls n [R,K] and the
-summed rewards s [R,K] of R repetitions. Rewards are expected to lie in [0, 1] where a confidence radius is used, and ties go to the arm
-with the lowest number. Sources: Slivkins 2019 (arXiv 1904.07272), chapters 1 and 3; Lattimore and Szepesvari 2020; where
-a policy has a paper of its own, its docstring names it.
+summed rewards s [R,K] of R repetitions. Confidence radii expect rewards between 0 and 1, and ties go to the arm with the
+lowest number. Sources: Slivkins 2019 (arXiv 1904.07272), chapters 1 and 3; Lattimore and Szepesvari 2020; where a policy has
+a paper of its own, its docstring names it.
 """
 
 from __future__ import annotations
