@@ -31,13 +31,14 @@ plots.style()
 # %% [markdown]
 # ## Ten books and somebody else's habits
 #
-# A small library puts one book beside the till and notes whether the next visitor borrows it. For years the librarian has chosen the
-# book. Now she has retired, and you have inherited her notebook: which book lay there, and whether it was taken. You may not
+# A small library puts one book beside the till and notes whether the next visitor borrows it. For years the librarian has chosen
+# the book. Now she has retired, and you have inherited her notebook: which book lay there, and whether it was taken. You may not
 # experiment. Which book do you put there for the next year?
 #
-# It is a bandit with ten arms, and we are gods here: we know that book 2 is taken with chance 0.62 and the others less often. What we
-# will change is the librarian. With **coverage** $C^* = 1$ she was an expert and always chose book 2. In general she chose it with
-# chance $1/C^*$, and otherwise any other book: $C^* = 10$ is choosing blindly, and beyond that she avoided the best book.
+# It is a bandit with ten arms, and we are gods here: we know that book 2 is taken with chance 0.62 and the others less often.
+# What we will change is the librarian. With **coverage** $C^* = 1$ she was an expert and always chose book 2. In general she
+# chose it with chance $1/C^*$, and otherwise any other book: $C^* = 10$ is choosing blindly, and beyond that she avoided the best
+# book.
 
 # %%
 BOOKS = np.array([0.45, 0.40, 0.62, 0.35, 0.50, 0.42, 0.38, 0.55, 0.30, 0.48])
@@ -54,10 +55,10 @@ def lost(rule, log):
 
 
 # %% [markdown]
-# Three rules for choosing. *Most played* copies her habit and never looks at whether a book was taken: it is imitation. *Best average*
-# takes the numbers at their word: greedy. *Best lower bound* asks of each book what it has at least proven: pessimism. Below, left, is
-# one notebook of hers; right, what each rule costs on average over two thousand such notebooks. Move the coverage from expert to
-# blind and watch the rules change places.
+# Three rules for choosing. *Most played* copies her habit and never looks at whether a book was taken: it is imitation. *Best
+# average* takes the numbers at their word: greedy. *Best lower bound* asks of each book what it has at least proven: pessimism.
+# Below, left, is one notebook of hers; right, what each rule costs on average over two thousand such notebooks. Move the coverage
+# from expert to blind and watch the rules change places.
 
 # %%
 def draw_notebook(ax, log):
@@ -100,15 +101,16 @@ plots.play(
 
 # %% [markdown]
 # Near the left end (try coverage 1.1) the greedy rule is terrible, with any amount of data: some book lay there once, was taken
-# once, and looks like a certainty. The copier is perfect. Near 10 the copier knows nothing (the most played book is any book), and the
-# averages are worth having. Pessimism behaves like the copier at one end and moves towards the averages at the other, without being
-# told which end it is at. It is not the best of the three everywhere. It is the one that is never absurd, so long as the librarian
-# gave the best book a fair share; where she avoided it (coverage 20), pessimism follows her.
+# once, and looks like a certainty. The copier is perfect. Near 10 the copier knows nothing (the most played book is any book),
+# and the averages are worth having. Pessimism behaves like the copier at one end and moves towards the averages at the other,
+# without being told which end it is at. It is not the best of the three everywhere, and where the librarian *avoided* the best
+# book (coverage 20) it follows her part of the way. It is the one that is never absurd so long as she gave the best book a fair
+# share.
 #
 # ## 1 What a log has proven
 #
-# Why do averages lie? Each one is honest. The *largest* of ten is not: it was picked for being large, and the least tried arms swing
-# most. Compare what the greedy rule is promised with what it gets.
+# Why do averages lie? Each one is honest. The *largest* of ten is not: it was picked for being large, and the least tried arms
+# swing most. Compare what the greedy rule is promised with what it gets.
 
 # %%
 print("coverage   promised   delivered")
@@ -118,13 +120,14 @@ for coverage in (1.1, 2.0, 10.0):
     print(f"{coverage:8.1f}{promised.mean():11.3f}{(BOOKS.max() - lost(offline.empirical_best, logs)).mean():12.3f}")
 
 # %% [markdown]
-# This is the *winner's curse*. The remedy is to charge each arm for its uncertainty. Hoeffding's inequality says that the average of
-# $n$ rewards in $[0, 1]$ lies more than $\sqrt{\ln(1/p)/(2n)}$ above its truth with chance at most $p$. To have all $K$ arms behave at
-# once, with room to spare, share out a chance of $\delta = 1/N$ as $p = \delta / 2K$, where $N$ is the length of the log:
+# This is the *winner's curse*. The remedy is to charge each arm for its uncertainty. Hoeffding's inequality says that the average
+# of $n$ rewards in $[0, 1]$ lies more than $\sqrt{\ln(1/p)/(2n)}$ above its truth with chance at most $p$. To have all $K$ arms
+# behave at once, with room to spare, share out a chance of $\delta = 1/N$ as $p = \delta / 2K$, where $N$ is the length of the
+# log:
 #
 # $$\text{lower bound of arm } a = \bar r_a - \sqrt{\frac{\ln (2 K N)}{2 n_a}}.$$
 #
-# In chapter 01 the same radius was *added*: whoever may try things should be curious. Whoever may not should be careful.
+# In chapter 01 a radius like this was *added*: whoever may try things should be curious. Whoever may not should be careful.
 #
 # ## Exercise 1: the lower bound · ●○○○○ · 5 min
 #
@@ -154,13 +157,13 @@ print("500 logs: the package's lower_confidence chooses the same arm in every on
 # ## 2 Where counting beats statistics
 #
 # Now the surprise. Take only two arms, paying 0.6 and 0.5, and a librarian who is nearly an expert: $C^* = 1.2$, so she chose the
-# better arm five times in six. Here the rule that ignores all rewards can be analysed completely. It errs if the better arm is in the
-# minority.
+# better arm five times in six. Here the rule that ignores all rewards can be analysed completely. It errs if the better arm is in
+# the minority.
 #
 # ## Exercise 2: when the majority errs · ●●○○○ · 10 min
 #
-# The number of rounds (out of `rounds`) in which she chose the better arm is binomial with chance $1/C^*$. Give the exact chance that
-# *most played* takes the wrong one of two arms. At a tie it tosses a coin. (`math.comb(n, k)` counts the ways.)
+# The number of rounds (out of `rounds`) in which she chose the better arm is binomial with chance $1/C^*$. Give the exact chance
+# that *most played* takes the wrong one of two arms. At a tie it tosses a coin. (`math.comb(n, k)` counts the ways.)
 
 # %%
 def majority_errs(rounds, coverage):
@@ -179,7 +182,8 @@ def majority_errs(rounds, coverage):
 errs = check("03.majority_errs", majority_errs).function
 
 # %% [markdown]
-# Against it we let the averages and the lower bounds play: forty thousand logs of every length, with the better arm in either place.
+# Against it we let the averages and the lower bounds play: forty thousand logs of every length, with the better arm in either
+# place.
 
 # %%
 lengths = np.array([4, 8, 16, 32, 64, 128, 256])
@@ -214,13 +218,13 @@ plots.show(
 )
 
 # %% [markdown]
-# At 64 rounds the counter errs less than once in a thousand million logs; the averages err in more than a quarter, because eleven tries of the
-# worse arm easily look better than they are. The rewards are *noise* here, and the habit of a near-expert is *signal*. Rashidinejad
-# and colleagues (2021) proved that this is no accident: with one context and $C^* < 2$, counting is exponentially good, and no
-# choice of penalty makes the lower bound adapt to it. But the habit speaks only while the best arm has the majority, and only if there *is* one best arm.
+# At 64 rounds the counter errs less than once in a thousand million logs; the averages err in more than a quarter, because eleven
+# tries of the worse arm easily look better than they are. The rewards are *noise* here, and the habit of a near-expert is
+# *signal*. That a majority errs exponentially rarely is Chernoff's bound, the grey line, and it holds for every $C^* < 2$. But
+# the habit speaks only while the best arm has the majority, and only if there *is* one best arm.
 #
-# With many different visitors the rewards matter again. Twenty kinds of visitors, five books, four hundred rounds: about twenty rounds for
-# each kind. Means are drawn anew for each of three hundred libraries.
+# With many different visitors the rewards matter again. Twenty kinds of visitors, five books, four hundred rounds: about twenty
+# rounds for each kind. Means are drawn anew for each of three hundred libraries.
 
 # %%
 coverages = np.array([1.0, 1.1, 1.25, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0])
@@ -249,15 +253,18 @@ plots.show(
 )  # fmt: skip
 
 # %% [markdown]
-# Read it from left to right. While the logger chooses the best book more often than not, copy. Beyond that pessimism takes over, and
-# stays best to the right end, where she was blind and her log is as good as an experiment. The averages are never first. (We shrank the
-# radius to 0.3 of the theory's; proven radii are wide.)
+# Read it from left to right. While the logger chooses the best book more often than not, copy. Beyond that pessimism takes over,
+# and stays best to the right end, where she was blind and her log is as good as an experiment. The averages are never first. (We
+# shrank the radius to 0.3 of the theory's; proven radii are wide.) Rashidinejad and colleagues (2021) prove that this is no
+# accident: with two contexts or more, the lower bound adapts to the whole range of coverages as well as anything can, up to
+# constants. With a single context, as you have seen, counting can beat it.
 #
 # ## 3 Judging a policy without running it
 #
 # So far we chose one arm for ever. Often the question is another: somebody proposes a *policy*, a chance for each arm, and you
 # must say what it would have earned. If the logger wrote down how likely each of her choices was, its **propensity**, this can be
-# answered without bias, and the idea is a hundred years of survey sampling: a person of a kind that was asked too rarely stands for several.
+# answered without bias, by an idea from survey sampling (Horvitz and Thompson, 1952): a person of a kind that was asked too
+# rarely stands for several.
 #
 # Let $\mu(a)$ be the logger's chance of arm $a$, and $\pi(a)$ the new policy's. A round with arm $a$ came up $\mu(a)$ of the
 # time, and would have come up $\pi(a)$ of the time. So count it $w = \pi(a) / \mu(a)$ times:
@@ -279,8 +286,8 @@ def ips(reward, new, old):
 ips_of = check("03.ips", ips).function
 
 # %% [markdown]
-# Is it really unbiased? Take a world so small that we can list all its logs: two kinds of visitors, two books, three rounds. Each round is
-# one of eight (visitor, book, taken or not), so there are $8^3 = 512$ logs, and we know the chance of each.
+# Is it really unbiased? Take a world so small that we can list all its logs: two kinds of visitors, two books, three rounds. Each
+# round is one of eight (visitor, book, taken or not), so there are $8^3 = 512$ logs, and we know the chance of each.
 
 # %%
 truth = np.array([[0.9, 0.3], [0.2, 0.6]])  # [visitor, book]
@@ -298,16 +305,16 @@ print("the proposal's value  ", offline.value(proposal, truth))
 assert math.isclose(chance @ estimates, offline.value(proposal, truth), abs_tol=1e-12)
 
 # %% [markdown]
-# Equal to the last digit. And yet look at single estimates: a log in which a rare choice happened to be rewarded three times gives a
-# nonsense.
+# Equal to the last digit. And yet look at single estimates: a log in which a rare choice happened to be rewarded three times
+# gives a nonsense.
 
 # %%
 print("largest estimate:", estimates.max().round(2), "although no reward is larger than 1")
 print("weights of the rounds in that log:", (new / old)[estimates.argmax()])
 
 # %% [markdown]
-# Three rounds whose weights add up to more than eleven. If we divide by that instead of by three, we have an ordinary weighted average, and it
-# cannot leave the range of the rewards. That is the *self-normalised* estimator:
+# Three rounds whose weights add up to more than eleven. If we divide by that instead of by three, we have an ordinary weighted
+# average, and it cannot leave the range of the rewards. That is the *self-normalised* estimator:
 #
 # $$\hat V_{\text{SN}} = \frac{\sum_i w_i r_i}{\sum_i w_i}.$$
 #
@@ -332,12 +339,12 @@ mean = chance @ [sn_of(*log) for log in zip(taken, book, new, old)]
 print(f"mean over all 512 logs {mean:.4f}: a bias of {mean - offline.value(proposal, truth):+.4f}")
 
 # %% [markdown]
-# The price is a bias, large for three rounds and shrinking like $1/N$. (One sum for the whole log, by the way. If you normalise within each
-# action, all its weights are equal and cancel, and the new policy is gone from the answer.)
+# The price is a bias, large for three rounds and shrinking like $1/N$. (One sum for the whole log, by the way. If you normalise
+# within each action, all its weights are equal and cancel, and the new policy is gone from the answer.)
 #
-# A third way is to guess the rewards. The **direct method** fits a model $m(a)$ of the rewards and asks what it predicts for the new
-# policy, $\sum_a \pi(a) m(a)$. Little noise, but it is as wrong as the model. The **doubly robust** estimator predicts, and then lets the
-# log correct the prediction by the weighted residuals:
+# A third way is to guess the rewards. The **direct method** fits a model $m(a)$ of the rewards and asks what it predicts for the
+# new policy, $\sum_a \pi(a) m(a)$. Little noise, but it is as wrong as the model. The **doubly robust** estimator predicts, and
+# then lets the log correct the prediction by the weighted residuals:
 #
 # $$\hat V_{\text{DR}} = \sum_a \pi(a)\, m(a) + \frac1N \sum_i \frac{\pi(a_i)}{\mu(a_i)} \,\bigl(r_i - m(a_i)\bigr).$$
 #
@@ -359,8 +366,8 @@ def doubly_robust(reward, action, old, policy, model):
 dr_of = check("03.doubly_robust", doubly_robust).function
 
 # %% [markdown]
-# Against the package, on a log of the ten books; and the two identities that give it its name. With a model of zeros nothing is predicted and
-# IPS remains; if the model leaves no residuals, the weights do not matter.
+# Against the package, on a log of the ten books; and the two identities that give it its name. With a model of zeros nothing is
+# predicted and IPS remains; if the model leaves no residuals, the weights do not matter.
 
 # %%
 proposed = np.full(10, 0.05) + 0.5 * (np.arange(10) == 2)
@@ -379,9 +386,10 @@ assert math.isclose(dr_of(sure[log.actions], log.actions, 0.01 * log.propensitie
 # %% [markdown]
 # ## 4 How far can you trust the interval?
 #
-# All of these come with a 95 % interval. Does it hold the truth 95 times in a hundred? That can be tried: four kinds of visitors, three books, a
-# thousand logs of two hundred rounds. The proposal mostly chooses what is best. The librarian explores with some chance, and else chooses one of the two
-# books that the proposal likes least, so the less she explores, the less her log has to say.
+# All of these come with a 95 % interval. Does it hold the truth 95 times in a hundred? That can be tried: four kinds of visitors,
+# three books, a thousand logs of two hundred rounds. The proposal mostly chooses what is best. The librarian explores with some
+# chance, and else chooses one of the two books that the proposal likes least, so the less she explores, the less her log has to
+# say.
 
 # %%
 kinds = np.array([[0.2, 0.5, 0.8], [0.6, 0.4, 0.3], [0.1, 0.7, 0.5], [0.5, 0.3, 0.9]])
@@ -431,10 +439,11 @@ plots.show(
 )
 
 # %% [markdown]
-# At full exploration all is well (except for the crude model alone: it is wrong with great confidence, at any size of log). As exploration falls, IPS and
-# the doubly robust estimators stay **unbiased**, and their intervals fail all the same: the interval of one log is made from that log's
-# spread, and a log that happens to hold none of the heavy rounds looks calm. Being right on average is no comfort when the average is made of
-# many estimates that are far too low and a few giants. Only a model that happens to be right keeps the last row but one in order.
+# At full exploration all is well (except for the crude model alone: it is wrong with great confidence, at any size of log). As
+# exploration falls, IPS and the doubly robust estimators stay **unbiased**, and their intervals fail all the same: the interval
+# of one log is made from that log's spread, and a log that happens to hold none of the heavy rounds looks calm. Being right on
+# average is no comfort when the average is made of many estimates that are far too low and a few giants. Only a model that
+# happens to be right keeps the last row but one in order.
 #
 # Could a diagnostic warn us? The usual one is the *effective number of rounds*, $(\sum w)^2 / \sum w^2$.
 
@@ -446,29 +455,34 @@ for share in SHARES:
     print(f"{share:8.0%}" + "".join(f"{np.median(x):{n}.1f}" for x, n in zip(row, (18, 16, 13))) + f"{np.median(found.unseen):12.0%}")
 
 # %% [markdown]
-# It falls, and then **rises again**. At 1 % exploration most logs hold not one of the heavy rounds; all weights in them are small and alike, and
-# the effective number looks excellent. What gives it away are the two other columns: weights should average to 1, and here most of
-# the proposal's wishes were never tried. Before believing an estimate from a log, look at what is *not* in it.
+# It falls, and then **rises again**. At 1 % exploration most logs hold not one of the heavy rounds; all weights in them are small
+# and alike, and the effective number looks excellent. What gives it away are the two other columns: weights should average to 1,
+# and here most of the proposal's wishes were never tried. Before believing an estimate from a log, look at what is *not* in it.
 #
 # ## What the papers had that we left out
 #
-# - *Many steps.* Rashidinejad and colleagues go on to decision processes: coverage of states and actions, value iteration with lower bounds.
-# - *Tighter radii.* Bernstein's instead of Hoeffding's, which know that a rare reward varies little; and clipped or shrunken weights, which trade
-#   bias for calm.
-# - *Fitting the model on other data* (cross-fitting). We handed the doubly robust estimator a model from outside. Fitted on the same log as
-#   a table of averages, it becomes the direct method exactly: try `offline.doubly_robust(log, proposed, offline.reward_model(log))`.
-# - *Propensities nobody wrote down.* `offline.with_counted_propensities` counts them; then IPS and the direct method are the same number.
+# - *Many steps.* Rashidinejad and colleagues go on to decision processes: coverage of states and actions, value iteration with
+#   lower bounds.
+# - *Tighter radii.* Bernstein's instead of Hoeffding's, which know that a rare reward varies little; and clipped or shrunken
+#   weights, which trade bias for calm.
+# - *Fitting the model on other data* (cross-fitting). We handed the doubly robust estimator a model from outside. Fitted on the
+#   same log as a table of averages, it becomes the direct method exactly: try `offline.doubly_robust(log, proposed,
+#   offline.reward_model(log))`.
+# - *Propensities nobody wrote down.* `offline.with_counted_propensities` counts them; then IPS and the direct method are the same
+#   number.
 #
 # ## Where this returns
 #
-# The ratio of new to old probability is the heart of PPO and of everything after it (chapters 09 and 12), clipped for the reason you have just
-# seen. Pessimism returns in chapter 08, against what cannot be known. And one assumption was silently made throughout: that nothing
-# moved both the librarian's choice and the visitor's answer but what stands in the notebook. No diagnostic above would have noticed. Chapter 04 is about that.
+# The ratio of new to old probability is the heart of PPO and of everything after it (chapters 09 and 12), clipped for the reason
+# you have just seen. Pessimism returns in chapter 08, against what cannot be known. And one assumption was silently made
+# throughout: that nothing moved both the librarian's choice and the visitor's answer but what stands in the notebook. No
+# diagnostic above would have noticed. Chapter 04 is about that.
 #
 # ## Further reading
 #
-# - P. Rashidinejad, B. Zhu, C. Ma, J. Jiao, S. Russell, *Bridging offline reinforcement learning and imitation learning: a tale of
-#   pessimism*, [arXiv 2103.12021](https://arxiv.org/abs/2103.12021).
-# - M. Dudík, J. Langford, L. Li, *Doubly robust policy evaluation and learning*, [arXiv 1103.4601](https://arxiv.org/abs/1103.4601).
-# - D. G. Horvitz, D. J. Thompson, *A generalization of sampling without replacement from a finite universe*, Journal of the American
-#   Statistical Association 47, 1952: where the weights come from.
+# - P. Rashidinejad, B. Zhu, C. Ma, J. Jiao, S. Russell, *Bridging offline reinforcement learning and imitation learning: a tale
+#   of pessimism*, [arXiv 2103.12021](https://arxiv.org/abs/2103.12021).
+# - M. Dudík, J. Langford, L. Li, *Doubly robust policy evaluation and learning*, [arXiv
+#   1103.4601](https://arxiv.org/abs/1103.4601).
+# - D. G. Horvitz, D. J. Thompson, *A generalization of sampling without replacement from a finite universe*, Journal of the
+#   American Statistical Association 47, 1952: where the weights come from.

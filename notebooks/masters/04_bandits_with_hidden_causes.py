@@ -36,9 +36,9 @@ plots.style()
 # Two machines stand side by side. The law says that every machine must pay in at least 30 % of its games, and the inspector comes
 # regularly: she tosses a coin to choose the machine, plays, and notes what it pays. Both machines pass, with exactly 30 %.
 #
-# The guests, however, win in only 15 % of their games, on either machine. Nobody breaks the law, nobody tampers with the
-# machines while you play, and you are not unlucky. Sit down and bet. Before each game you will feel drawn to one of the machines, as
-# one does.
+# The guests, however, win in only 15 % of their games, on either machine. Nobody breaks the law, nobody tampers with the machines
+# while you play, and you are not unlucky. Sit down and bet. Before each game you will feel drawn to one of the machines, as one
+# does.
 
 # %%
 FLOOR = wb.seeding.generator(0, "casino floor")
@@ -81,8 +81,8 @@ display(
 )  # fmt: skip
 
 # %% [markdown]
-# (In an exported page these buttons have nobody behind them; the figure below is what they would show.) Four ways of betting, two hundred
-# evenings of a hundred games each:
+# (In an exported page these buttons have nobody behind them; the figure below is what they would show.) Four ways of betting, two
+# hundred evenings of a hundred games each:
 
 # %%
 def evenings(choose, count=200, games=100):
@@ -116,14 +116,14 @@ plots.show(
 
 # %% [markdown]
 # Following your feeling halves your chances, and a coin is better advice than you are. Yet a look at anybody's log would show two
-# machines that pay 15 %, equally, with a tiny interval. And there is a way of betting that wins 45 % of the games. To
-# find it we have to look behind the wall.
+# machines that pay 15 %, equally, with a tiny interval. And there is a way of betting that wins 45 % of the games. To find it we
+# have to look behind the wall.
 #
 # ## 1 What did they get, and what does it pay
 #
-# The casino knows its guests. Half of them are drunk ($D = 1$), and half of the time a lamp above the machines blinks ($B = 1$), as if by
-# coin tosses. A sober guest heads for the left machine, unless the lamp blinks, and a drunk one does the opposite. The machines
-# sense both, and set their chances accordingly. There are four *hidden states* $u = (D, B)$:
+# The casino knows its guests. Half of them are drunk ($D = 1$), and half of the time a lamp above the machines blinks ($B = 1$),
+# as if by coin tosses. A sober guest heads for the left machine, unless the lamp blinks, and a drunk one does the opposite. The
+# machines sense both, and set their chances accordingly. There are four *hidden states* $u = (D, B)$:
 #
 # | $D, B$ | 0, 0 | 0, 1 | 1, 0 | 1, 1 |
 # |---|---|---|---|---|
@@ -131,7 +131,8 @@ plots.show(
 # | left pays with chance | **0.10** | 0.50 | 0.40 | **0.20** |
 # | right pays with chance | 0.50 | **0.10** | **0.20** | 0.40 |
 #
-# The bold numbers are what guests get who follow their intuition: the worst, in every column. The world is small enough to add up.
+# The bold numbers are what guests get who follow their intuition: the worst, in every column. The world is small enough to add
+# up.
 
 # %%
 CHANCE = np.array([0.25, 0.25, 0.25, 0.25])  # of each hidden state, [U]
@@ -139,8 +140,8 @@ INTENT = np.array([0, 1, 1, 0])  # the machine a guest heads for, [U]
 PAYS = np.array([[0.10, 0.50, 0.40, 0.20], [0.50, 0.10, 0.20, 0.40]])  # [machine, U]
 
 # %% [markdown]
-# *What did they get?* Among the guests who chose machine $x$, how many won? That is conditioning: throw away all others, and average over
-# the states that are left, each by its share of what is left.
+# *What did they get?* Among the guests who chose machine $x$, how many won? That is conditioning: throw away all others, and
+# average over the states that are left, each by its share of what is left.
 #
 # $$E[Y \mid X = x] = \frac{\sum_u P(u)\, 1[\text{intent}(u) = x]\; \text{pays}(x, u)}{\sum_u P(u)\, 1[\text{intent}(u) = x]}$$
 #
@@ -161,8 +162,9 @@ see_of = check("04.see", see).function
 print("see:", see_of(CHANCE, INTENT, PAYS))
 
 # %% [markdown]
-# *What does it pay?* The inspector's question. She does not wait for guests to choose; a coin does, and a coin is neither drunk nor looks at
-# lights. That is **intervening**, written $do(X = x)$: the machine is set, and the hidden state stays as likely as it was.
+# *What does it pay?* The inspector's question. She does not wait for guests to choose; a coin does, and a coin is neither drunk
+# nor looks at lights. That is **intervening**, written $do(X = x)$: the machine is set, and the hidden state stays as likely as
+# it was.
 #
 # ## Exercise 2: do · ●○○○○ · 5 min
 
@@ -185,9 +187,9 @@ print("do:", do_of(CHANCE, INTENT, PAYS))
 #
 # ## 2 What would it have paid them?
 #
-# A third question is finer than both. Take the guests who are *about to* play left. What would they get if, at the last moment, they
-# were moved to the right machine? It is asked about people who will choose one thing and play another, so it cannot be
-# read off a log, where the two always agree. It is a *counterfactual*, written $E[Y_x \mid X = z]$: machine $x$ played, $z$ intended.
+# A third question is finer than both. Take the guests who are *about to* play left. What would they get if, at the last moment,
+# they were moved to the right machine? It is asked about people who will choose one thing and play another, so it cannot be read
+# off a log, where the two always agree. It is a *counterfactual*, written $E[Y_x \mid X = z]$: machine $x$ played, $z$ intended.
 #
 # ## Exercise 3: do, given the intent · ●●○○○ · 10 min
 #
@@ -209,12 +211,12 @@ print(given_intent_of(CHANCE, INTENT, PAYS))
 assert np.allclose(given_intent_of(CHANCE, INTENT, PAYS), GREEDY_CASINO.do_given_intent(), atol=1e-12)
 
 # %% [markdown]
-# There it is: 0.15 on the diagonal, for those who follow their intuition, and **0.45** off it. The way to beat this casino is to notice which
-# machine you feel drawn to, and to play the other one. Intuition is useless as advice and precious as evidence: it tells you something about the
-# hidden state that you have no other way of knowing.
+# There it is: 0.15 on the diagonal, for those who follow their intuition, and **0.45** off it. The way to beat this casino is to
+# notice which machine you feel drawn to, and to play the other one. Intuition is useless as advice and precious as evidence: it
+# tells you something about the hidden state that you have no other way of knowing.
 #
-# The table also holds both other answers. Its diagonal is what is seen. Its average over the intents, each by its share, is what is
-# done. The reverse is not true: the lower layers do not contain the higher ones. Here are six worlds of this kind, all from
+# The table also holds both other answers. Its diagonal is what is seen. Its average over the intents, each by its share, is what
+# is done. The reverse is not true: the lower layers do not contain the higher ones. Here are six worlds of this kind, all from
 # the paper that introduced them (Bareinboim, Forney and Pearl, 2015).
 
 # %%
@@ -239,15 +241,17 @@ def layers(world):
 plots.play(layers, world=Dropdown(options=list(FAMILY), description="world"))
 
 # %% [markdown]
-# Two of them deserve a look. In *paradoxical switching* the log prefers the left machine, clearly; the inspector finds the right one better; and those drawn to
-# the left should go right, and those drawn to the right should go left. In *generous casino* intuition is excellent: the inspector's 0.30
-# would make you distrust it. So "never trust your gut" is no lesson either. The lesson is to find out, and that takes the right kind of data.
+# Two of them deserve a look. In *paradoxical switching* the log prefers the left machine, clearly; the inspector finds the right
+# one better; and those drawn to the left should go right, and those drawn to the right should go left. In *generous casino*
+# intuition is excellent: the inspector's 0.30 would make you distrust it. So "never trust your gut" is no lesson either. The
+# lesson is to find out, and that takes the right kind of data.
 #
 # ## 3 Which questions are you allowed to ask?
 #
-# From here on we are no longer gods. A `World` draws data from a bandit and shows nothing else, and it asks for permission. One who may only
-# watch gets logs. To set the machine takes the permission to *do*. To notice an intent before acting is the third layer, and
-# needs the permission to *imagine*, as the workbench calls it. Every learner in the next chapters that meets a hidden cause states what it was allowed.
+# From here on we are no longer gods. A `World` draws data from a bandit and shows nothing else, and it asks for permission. One
+# who may only watch gets logs. To set the machine takes the permission to *do*. To notice an intent before acting is the third
+# layer, and needs the permission to *imagine*, as the workbench calls it. Every learner in the next chapters that meets a hidden
+# cause states what it was allowed.
 
 # %%
 watcher = World(GREEDY_CASINO, allow=[Layer.SEE], seed=2)
@@ -261,8 +265,8 @@ except NotPermitted as refusal:
 # %% [markdown]
 # Why be so strict? Because in a simulation everything is within reach, and a method that peeks by accident looks brilliant.
 #
-# With two machines there is a small wonder. Those who may see and do, but not imagine, can still *compute* the third layer. What machine $x$ pays to everybody
-# is a mixture: what it paid those who chose it, and what it would pay those who did not,
+# With two machines there is a small wonder. Those who may see and do, but not imagine, can still *compute* the third layer. What
+# machine $x$ pays to everybody is a mixture: what it paid those who chose it, and what it would pay those who did not,
 #
 # $$E[Y \mid do(x)] = P(X = x)\, E[Y \mid X = x] + P(X = x')\, E[Y_x \mid X = x'].$$
 #
@@ -270,8 +274,8 @@ except NotPermitted as refusal:
 #
 # ## Exercise 4: the unseen half · ●●○○○ · 10 min
 #
-# Solve for it. `see`, `do` and `share` have one number for each of the two machines. Entry $x$ of the answer is about machine $x$,
-# played by those who intended the other one.
+# Solve for it. `see`, `do` and `share` have one number for each of the two machines. Entry $x$ of the answer is about machine
+# $x$, played by those who intended the other one.
 
 # %%
 def unseen(see, do, share):
@@ -292,18 +296,19 @@ print("from 10,000 guests and 20,000 coin tosses:", estimate.round(3), "exact:",
 assert np.allclose(estimate, confounded.unseen_from_see_and_do(offline.reward_model(log)[0], done, offline.imitation(log)[0]))
 
 # %% [markdown]
-# Two kinds of data, neither of which ever contains a guest who played against their intuition, and together they say what would happen to one. With
-# three machines one equation is left with two unknowns, and the wonder is over.
+# Two kinds of data, neither of which ever contains a guest who played against their intuition, and together they say what would
+# happen to one. With three machines one equation is left with two unknowns, and the wonder is over.
 
 # %% [markdown]
 # ## 4 A learner that listens to its intuition, without obeying it
 #
-# Now let us learn to play, without knowing any of this. Thompson sampling (chapter 01) keeps for each machine the wins and losses so far, draws a
-# plausible chance from a Beta distribution, and plays the machine with the larger draw. It sets its machine itself, so it lives on the second
-# layer, and there both machines pay 0.30: it can never do better, however long it plays.
+# Now let us learn to play, without knowing any of this. Thompson sampling (chapter 01) keeps for each machine the wins and losses
+# so far, draws a plausible chance from a Beta distribution, and plays the machine with the larger draw. It sets its machine
+# itself, so it lives on the second layer, and there both machines pay 0.30: it can never do better, however long it plays.
 #
 # The remedy is one line: treat the intent as a context, and keep a table of wins and losses for each. It may seem odd that a
-# program has an intent. It has one whenever it starts from somebody's inclination: a trained policy's first choice, a driver's foot, a doctor's hunch.
+# program has an intent. It has one whenever it starts from somebody's inclination: a trained policy's first choice, a driver's
+# foot, a doctor's hunch.
 #
 # ## Exercise 5: a memory for intents · ●●○○○ · 10 min
 #
@@ -343,9 +348,9 @@ print(f"won {history[2].mean():.3f} of a thousand games")
 print(f"went against the feeling in {switched[:50].mean():.0%} of the first 50 games and in {switched[50:].mean():.0%} of the others")
 
 # %% [markdown]
-# Single runs mislead, so now a thousand guests at once, through the package. A third kind of player has watched two hundred
-# other guests before. Such a log is *not* thrown away for being confounded: it answers the first-layer question, and what those who chose $x$ got is
-# the diagonal of the table. Regret counts against the best that one can do knowing the intent, 0.45 a game.
+# Single runs mislead, so now a thousand guests at once, through the package. A third kind of player has watched two hundred other
+# guests before. Such a log is *not* thrown away for being confounded: it answers the first-layer question, and what those who
+# chose $x$ got is the diagonal of the table. Regret counts against the best that one can do knowing the intent, 0.45 a game.
 
 # %%
 drawn = World(GREEDY_CASINO, seed=8).see(200 * 1000)
@@ -375,16 +380,17 @@ plots.show(fig, alt=f"Regret against games on logarithmic axes. After 1000 games
            caption="Means over 1000 guests with 95 % bands. The blind learner follows the dotted straight line for ever.")  # fmt: skip
 
 # %% [markdown]
-# The learner without its intent loses 0.15 in every game, for ever: it converges, and to the wrong thing. With the intent the regret grows
-# ever more slowly; it pays for finding out what each pair does. The log of other guests pays most of that bill, because it says for each intent what obedience brings:
-# 15 %, twice. What is left is to try the other machine.
+# The learner without its intent loses 0.15 in every game, for ever: it converges, and to the wrong thing. With the intent the
+# regret grows ever more slowly; it pays for finding out what each pair does. The log of other guests pays most of that bill,
+# because it says for each intent what obedience brings: 15 %, twice. What is left is to try the other machine.
 
 # %% [markdown]
 # ## 5 The surprise: pessimism does not help
 #
-# In chapter 03 pessimism saved us from logs that were thin in the wrong places: trust what has been proven. Does it save us here? Leave the
-# casino for a clinic. There are two treatments. Doctors look at the patient, and what they see is not in the log: mild cases mostly get
-# treatment A, severe ones mostly B. **B is better for both**: it cures 95 % instead of 90 % of mild cases, and 40 % instead of 20 % of severe ones.
+# In chapter 03 pessimism saved us from logs that were thin in the wrong places: trust what has been proven. Does it save us here?
+# Leave the casino for a clinic. There are two treatments. Doctors look at the patient, and what they see is not in the log: mild
+# cases mostly get treatment A, severe ones mostly B. **B is better for both**: it cures 95 % instead of 90 % of mild cases, and
+# 40 % instead of 20 % of severe ones.
 
 # %%
 clinic = ConfoundedBandit(
@@ -397,10 +403,11 @@ print("given the doctor's intent (rows), A and B cure")
 print(clinic.do_given_intent().round(3))
 
 # %% [markdown]
-# Seen, A cures 76 % and B 51 %. Done, A cures 55 % and B 67.5 %. The best-looking treatment is the worse one: for everybody, and even for those for
-# whom the doctors chose it. Now let the three rules of chapter 03 choose one treatment for all, from longer and longer logs of
-# two hospitals. They have the same treatments with the same effects on the same patients. In the first the doctors choose by habit: B nineteen times in
-# twenty, whoever comes. That is thin data in the worst place, made for pessimism. In the second hospital they look.
+# Seen, A cures 76 % and B 51 %. Done, A cures 55 % and B 67.5 %. The best-looking treatment is the worse one: for everybody, and
+# even for those for whom the doctors chose it. Now let the three rules of chapter 03 choose one treatment for all, from longer
+# and longer logs of two hospitals. They have the same treatments with the same effects on the same patients. In the first the
+# doctors choose by habit: B nineteen times in twenty, whoever comes. That is thin data in the worst place, made for pessimism. In
+# the second hospital they look.
 
 # %%
 RULES = {
@@ -440,14 +447,15 @@ plots.show(
 )
 
 # %% [markdown]
-# On the left it is chapter 03 again: the averages fall for the few patients who got A, pessimism does not. On the right pessimism is as wrong as greed,
-# and **the more data, the surer**: its bounds, which should hold in nearly all logs, hold in none. It guards against the noise of a small sample, and here
-# there is none. The 76 % are true; they are the answer to another question. Only the rule that ignores the outcomes altogether
-# does better, by knowing nothing: the doctors give A to half of the patients, so it tosses a coin.
+# On the left it is chapter 03 again: the averages fall for the few patients who got A, pessimism does not. On the right pessimism
+# is as wrong as greed, and **the more data, the surer**: its bounds, which should hold in nearly all logs, hold in none. It
+# guards against the noise of a small sample, and here there is none. The 76 % are true; they are the answer to another question.
+# Only the rule that ignores the outcomes altogether does better, by knowing nothing: the doctors give A to half of the patients,
+# so it tosses a coin.
 #
-# No cleverer rule can help either. Take a third hospital whose doctors choose by coin, and whose treatments truly cure 76 % and 51 %. Its logs and those of
-# the clinic are the same, to the last digit of every probability; the best treatments differ. Whatever you compute from the log, you compute
-# the same in both, and in one of them you are wrong.
+# No cleverer rule can help either. Take a third hospital whose doctors choose by coin, and whose treatments truly cure 76 % and
+# 51 %. Its logs and those of the clinic are the same, to the last digit of every probability; the best treatments differ.
+# Whatever you compute from the log, you compute the same in both, and in one of them you are wrong.
 
 # %%
 twin = ConfoundedBandit(chance=clinic.chance, intent=clinic.intent, pays=np.tile(clinic.see()[:, None], (1, 4)))
@@ -457,8 +465,8 @@ print("do              ", clinic.do().round(3), twin.do().round(3))
 assert np.allclose(clinic.see(), twin.see()) and clinic.do().argmax() != twin.do().argmax()
 
 # %% [markdown]
-# So what *may* one say from a log alone? We know what A did for those who got it. Of the others we know nothing: it might have cured all of them, or none. That gives
-# an interval that is always true (Manski, 1990):
+# So what *may* one say from a log alone? We know what A did for those who got it. Of the others we know nothing: it might have
+# cured all of them, or none. That gives an interval that is always true (Manski, 1990):
 #
 # $$P(X=x)\,E[Y \mid X=x] \;\le\; E[Y \mid do(x)] \;\le\; P(X=x)\,E[Y \mid X=x] + P(X \ne x).$$
 
@@ -471,26 +479,29 @@ for name, world in (("greedy casino", GREEDY_CASINO), ("clinic", clinic), ("its 
     assert (low <= world.do()).all() and (world.do() <= high).all()
 
 # %% [markdown]
-# Wide, and honest. Such an interval does not shrink with more data, for it is not about noise. It will often refuse to say which arm is better, and that refusal
-# is the correct answer. Part II of this course is about what can be done then: when an expert's choices may be copied all the same
-# (chapter 06), what to look at over many steps (chapter 07), and how to plan with intervals like these (chapter 08).
+# Wide, and honest. Such an interval does not shrink with more data, for it is not about noise. It will often refuse to say which
+# arm is better, and that refusal is the correct answer. Part II of this course is about what can be done then: when an expert's
+# choices may be copied all the same (chapter 06), what to look at over many steps (chapter 07), and how to plan with intervals
+# like these (chapter 08).
 #
 # ## What the paper had that we left out
 #
-# - *Weighted draws.* The paper's learner also weighs its draws by a term made from the counterfactuals. Ours only starts from the guests' log.
-# - *Where the intent comes from.* We handed it over as a number. Noticing one's own intent before acting is the hard part for people, and for a
-#   program it means to keep the policy it started from.
+# - *Weighted draws.* The paper's learner also weighs its draws by a term made from the counterfactuals. Ours only starts from the
+#   guests' log.
+# - *Where the intent comes from.* We handed it over as a number. Noticing one's own intent before acting is the hard part for
+#   people, and for a program it means to keep the policy it started from.
 # - *More machines.* `ConfoundedBandit` takes any number; exercise 4's trick does not survive a third one.
 #
 # ## Where this returns
 #
-# Chapters 06 to 08, as above; there the hidden cause sits between an expert and a reward over many steps. And quietly everywhere: whenever a model learns from
-# what somebody chose (a log, a demonstration, a preference), ask what they saw that the log does not hold.
+# Chapters 06 to 08, as above; there the hidden cause sits between an expert and a reward over many steps. And quietly everywhere:
+# whenever a model learns from what somebody chose (a log, a demonstration, a preference), ask what they saw that the log does not
+# hold.
 #
 # ## Further reading
 #
 # - E. Bareinboim, A. Forney, J. Pearl, *Bandits with unobserved confounders: a causal approach*, NeurIPS 2015.
 # - J. Pearl, D. Mackenzie, *The Book of Why*, 2018: the three layers, told for everybody.
-# - E. Bareinboim, J. Correa, D. Ibeling, T. Icard, *On Pearl's hierarchy and the foundations of causal inference*, 2022: why lower layers do not
-#   determine higher ones.
+# - E. Bareinboim, J. Correa, D. Ibeling, T. Icard, *On Pearl's hierarchy and the foundations of causal inference*, 2022: why
+#   lower layers do not determine higher ones.
 # - C. Manski, *Nonparametric bounds on treatment effects*, American Economic Review 80, 1990.

@@ -60,8 +60,8 @@ expect(
         "you left out the ties: when both arms were chosen equally often, half of the time the wrong one is taken":
             lambda n, c: _majority_errs(n, c, tie=0.0),
         "a tie is not always an error: it counts half": lambda n, c: _majority_errs(n, c, tie=1.0),
-        "you took 1 - 1/C* for the chance of the better arm; it is 1/C*": lambda n, c: _majority_errs(n, c, share=1 - 1 / c),
-        "that is the chance that the majority is right": lambda n, c: 1 - _majority_errs(n, c),
+        "that is the chance that the majority is right; or did you take 1 - 1/C* for the chance of the better arm?":
+            lambda n, c: _majority_errs(n, c, share=1 - 1 / c),
     },
     praise="correct: rewards do not even appear in it",
 )  # fmt: skip
