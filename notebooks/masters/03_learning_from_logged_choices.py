@@ -442,8 +442,8 @@ plots.show(
 # At full exploration all is well (except for the crude model alone: it is wrong with great confidence, at any size of log). As
 # exploration falls, IPS and the doubly robust estimators stay **unbiased**, and their intervals fail all the same: the interval
 # of one log is made from that log's spread, and a log that happens to hold none of the heavy rounds looks calm. Being right on
-# average is no comfort when the average is made of many estimates that are far too low and a few giants. Only a model that
-# happens to be right keeps the last row but one in order.
+# average is no comfort when the average is made of many estimates that are far too low and a few giants. Only with a model that
+# happens to be right does the interval come near what it promises.
 #
 # Could a diagnostic warn us? The usual one is the *effective number of rounds*, $(\sum w)^2 / \sum w^2$.
 
@@ -473,8 +473,8 @@ for share in SHARES:
 #
 # ## Where this returns
 #
-# The ratio of new to old probability is the heart of PPO and of everything after it (chapters 09 and 12), clipped for the reason
-# you have just seen. Pessimism returns in chapter 08, against what cannot be known. And one assumption was silently made
+# The ratio of new to old probability is the heart of PPO and its descendants (chapters 09 and 12), clipped for the reason you
+# have just seen. Pessimism returns in chapter 08, against what cannot be known. And one assumption was silently made
 # throughout: that nothing moved both the librarian's choice and the visitor's answer but what stands in the notebook. No
 # diagnostic above would have noticed. Chapter 04 is about that.
 #

@@ -296,8 +296,8 @@ print("from 10,000 guests and 20,000 coin tosses:", estimate.round(3), "exact:",
 assert np.allclose(estimate, confounded.unseen_from_see_and_do(offline.reward_model(log)[0], done, offline.imitation(log)[0]))
 
 # %% [markdown]
-# Two kinds of data, neither of which ever contains a guest who played against their intuition, and together they say what would
-# happen to one. With three machines one equation is left with two unknowns, and the wonder is over.
+# Two kinds of data, and in neither is it written down that a guest played against their intuition; together they say what happens
+# to one who does. With three machines one equation is left with two unknowns, and the wonder is over.
 
 # %% [markdown]
 # ## 4 A learner that listens to its intuition, without obeying it
@@ -380,7 +380,7 @@ plots.show(fig, alt=f"Regret against games on logarithmic axes. After 1000 games
            caption="Means over 1000 guests with 95 % bands. The blind learner follows the dotted straight line for ever.")  # fmt: skip
 
 # %% [markdown]
-# The learner without its intent loses 0.15 in every game, for ever: it converges, and to the wrong thing. With the intent the
+# The learner without its intent loses 0.15 in every game, for ever: it has nothing left to learn. With the intent the
 # regret grows ever more slowly; it pays for finding out what each pair does. The log of other guests pays most of that bill,
 # because it says for each intent what obedience brings: 15 %, twice. What is left is to try the other machine.
 
@@ -448,7 +448,8 @@ plots.show(
 
 # %% [markdown]
 # On the left it is chapter 03 again: the averages fall for the few patients who got A, pessimism does not. On the right pessimism
-# is as wrong as greed, and **the more data, the surer**: its bounds, which should hold in nearly all logs, hold in none. It
+# is as wrong as greed, and **the more data, the surer**: its bounds, which should hold in nearly all logs, hold in none
+# from five hundred patients on. It
 # guards against the noise of a small sample, and here there is none. The 76 % are true; they are the answer to another question.
 # Only the rule that ignores the outcomes altogether does better, by knowing nothing: the doctors give A to half of the patients,
 # so it tosses a coin.
