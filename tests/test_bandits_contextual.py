@@ -90,7 +90,7 @@ def test_linucb_agrees_with_mabwiser_on_the_same_log():
 
 
 def test_linear_thompson_draws_from_mabwisers_distribution():
-    """Each arm's draws have our normal's mean and spread. (Between arms theirs are correlated, about 0.9: all arms of a prediction
+    """Each arm's draws have our normal's mean and spread. (Between arms theirs are correlated, about 0.9: all arms of a row
     start from one random state. Ours are independent, so our own choices are compared with draws of whole vectors.)"""
     from mabwiser.mab import MAB, LearningPolicy
 

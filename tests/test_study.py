@@ -12,6 +12,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,16 @@ def test_wall_clock_stops_an_arm_that_runs_for_ever():
     assert run.seconds[-1] >= 0.05 > run.seconds[-2]
 
 
+def test_the_clock_starts_when_all_is_prepared():
+    def prepares(seed, budget):
+        time.sleep(0.05)
+        yield {"step": 0, "score": 0.0}
+        yield {"step": 1, "score": 0.0}
+
+    run = run_cell(prepares, 0, Budget.of("0.04 seconds"))
+    assert run.seconds[0] == 0 and len(run.rows) == 2 and run.seconds[1] < 0.04
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -172,6 +183,12 @@ def test_curves_are_step_functions_on_one_grid(study):
     assert study.curves(x="seconds", points=5).groupby(["arm", "seed"]).size().eq(5).all()
     with pytest.raises(ValueError, match="one of step, samples, tokens, seconds"):
         study.curves(x="epochs")
+
+
+def test_runs_without_a_common_stretch_have_no_common_curve():
+    apart = {"a": lambda s, b: iter([{"step": 1, "score": 1.0}]), "b": lambda s, b: iter([{"step": 3, "score": 1.0}])}
+    with pytest.raises(ValueError, match="no stretch of 'step' that all runs went through"):
+        ask(apart).curves()
 
 
 def test_an_axis_that_an_arm_does_not_log_is_named():

@@ -20,13 +20,15 @@ from workbench.study.verbs import compare, listing, load, runs, sweep
 
 if TYPE_CHECKING:
     from workbench.study.language import WarmStart, text, trained
+    from workbench.study.pulls import bandit
 
 __all__ = [
-    "Budget", "Rollouts", "Run", "Study", "Summary", "WarmStart", "compare", "fingerprint", "listing", "load", "run_cell", "runs",
-    "sweep", "tensorboard", "text", "trained",
+    "Budget", "Rollouts", "Run", "Study", "Summary", "WarmStart", "bandit", "compare", "fingerprint", "listing", "load",
+    "run_cell", "runs", "sweep", "tensorboard", "text", "trained",
 ]  # fmt: skip
 
-_LATER = {"WarmStart": "language", "text": "language", "trained": "language"}  # these load torch
+# what loads torch, or a room that most studies do not need
+_LATER = {"WarmStart": "language", "bandit": "pulls", "text": "language", "trained": "language"}
 
 
 def __getattr__(name: str) -> Any:

@@ -105,6 +105,10 @@ def setting_of(task: Any) -> Setting:
         from workbench.study.language import text
 
         return text(task)
+    if all(hasattr(task, name) for name in ("arms", "feedback", "start")):
+        from workbench.study.pulls import bandit
+
+        return bandit(task)
     raise TypeError(f"nothing is known to be compared on {task!r}")
 
 

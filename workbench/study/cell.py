@@ -6,7 +6,7 @@ The one protocol that everything is adapted to: an arm is a function
 
 and a row is a dict of plain numbers with
 
-    step      a whole number that grows from row to row: updates made so far
+    step      a whole number that grows from row to row: updates made so far; 0 once all is prepared, before the first one
     samples   optional: episodes (or pulls, or demonstrations) used so far
     tokens    optional: tokens generated so far
     ...       any other name: a metric; None where it was not measured
@@ -67,7 +67,12 @@ class Budget:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run logged. seconds: wall-clock time from its start to each row; it belongs to the machine, not to the result."""
+    """What one run logged.
+
+    Attributes:
+        seconds: wall-clock time to each row, from the row of step 0 if there is one (what comes before it is preparation, such as
+            a warm start), else from the start. It belongs to the machine, not to the result.
+    """
 
     rows: list[Row]
     seconds: list[float]
@@ -91,12 +96,14 @@ def run_cell(arm: Arm, seed: int, budget: Budget, report: Callable[[float], None
         raise TypeError(f"an arm must give an iterator of rows (write it with yield), not {type(stream).__name__}")
     try:
         for given in stream:
-            now = time.perf_counter() - started
+            now = time.perf_counter()
             row, shown = _checked(given, rows[-1] if rows else None)
+            if row["step"] == 0:
+                started = now
             rows.append(row)
-            seconds.append(now)
+            seconds.append(now - started)
             rollouts += [{"step": row["step"], **one} for one in shown]
-            spent = _spent(row, now, budget)
+            spent = _spent(row, seconds[-1], budget)
             report(min(1.0, spent / budget.amount))
             if spent >= budget.amount:
                 break

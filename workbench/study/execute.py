@@ -277,10 +277,8 @@ class OnRay:
         self._started = not ray.is_initialized()
         if self._started:
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error")
-        environment = {"env_vars": {**ONE_THREAD, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}}
-        self._perform = ray.remote(
-            num_cpus=1, max_retries=0, scheduling_strategy="SPREAD", runtime_env=environment
-        )(_perform_on_ray)  # fmt: skip
+        # Ray gives a task of one CPU one thread; by default it would fill one node before it uses the next
+        self._perform = ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(_perform_on_ray)
         self._places = max(1, int(ray.cluster_resources().get("CPU", 1)))
         self._running: dict[Any, Job] = {}
 
@@ -288,7 +286,7 @@ class OnRay:
         return len(self._running) < self._places
 
     def start(self, job: Job) -> None:
-        self._running[self._perform.remote(job.payload)] = job
+        self._running[self._perform.remote(job.payload, [p or os.getcwd() for p in sys.path])] = job
 
     def wait(self, timeout: float) -> list[Event]:
         if not self._running:
@@ -313,8 +311,10 @@ class OnRay:
             self._ray.shutdown()
 
 
-def _perform_on_ray(payload: bytes) -> bytes:
+def _perform_on_ray(payload: bytes, path: list[str]) -> bytes:
     import cloudpickle
+
+    sys.path += [folder for folder in path if folder not in sys.path]  # where arms from modules of the user's lie
 
     from workbench.study.worker import perform
 

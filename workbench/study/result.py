@@ -137,6 +137,8 @@ class Study:
         if not found:
             raise ValueError(f"no run logged {metric!r}")
         low, high = max(places[0] for places, _ in found.values()), min(places[-1] for places, _ in found.values())
+        if low > high:
+            raise ValueError(f"there is no stretch of {x!r} that all runs went through: some end before others begin")
         every = np.unique(np.concatenate([places for places, _ in found.values()]))
         grid = every[(low <= every) & (every <= high)]
         if points is not None or (x != "step" and len(grid) > MANY):
