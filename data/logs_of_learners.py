@@ -60,7 +60,16 @@ def main() -> None:
     for name in ("in order", "shuffled", "distilled"):
         record[name] = [run(name, seed) for seed in range(SEEDS)]
     record["made with"] = f"torch {torch.__version__.split('+')[0]}, one thread of a CPU, {time.process_time():.0f} s of its time"
-    Path(__file__).with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    Path(__file__).with_suffix(".json").write_text(written(record), encoding="utf-8")
+
+
+def written(record: dict) -> str:
+    """JSON with a line for each entry, and for each run."""
+    lines = []
+    for name, value in record.items():
+        rows = ",\n  ".join(json.dumps(row) for row in value) if isinstance(value, list) else ""
+        lines.append(f"{json.dumps(name)}: " + (f"[\n  {rows}\n ]" if rows else json.dumps(value)))
+    return "{\n " + ",\n ".join(lines) + "\n}\n"
 
 
 def run(name: str, seed: int) -> dict[str, object]:
