@@ -208,5 +208,5 @@ def test_no_text_makes_a_task_raise(name, text):
 @pytest.mark.parametrize("text", ["", " ", "\x00", "é", "1" * 10_000, "<E><A>", "inf", "nan"])
 def test_nonsense_ends_an_episode_without_credit(name, text):
     task = tasks.get(name)
-    reply = task.episode(task.problem(0)).step(text)
-    assert reply.done and reply.outcome == 0
+    played = base.play(task, task.problem(0), [text] * task.max_turns)
+    assert played.done and played.outcome == 0

@@ -15,10 +15,10 @@ wants to break out, use a virtual machine.
 """
 
 from workbench.sandbox.judge import Case, Suite, suite
-from workbench.sandbox.pool import Pool
+from workbench.sandbox.pool import Pool, shared
 from workbench.sandbox.tiers import Tier, Unavailable, best, probe
 from workbench.sandbox.verdict import Limits, Result, Verdict, printable
 
 __all__ = [
-    "Case", "Limits", "Pool", "Result", "Suite", "Tier", "Unavailable", "Verdict", "best", "printable", "probe", "suite",
+    "Case", "Limits", "Pool", "Result", "Suite", "Tier", "Unavailable", "Verdict", "best", "printable", "probe", "shared", "suite",
 ]  # fmt: skip

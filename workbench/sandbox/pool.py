@@ -6,7 +6,9 @@ calls work the same inside a notebook, where an event loop is running, and outsi
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -269,6 +271,18 @@ class Conversation:
         if number:
             return Ended(Verdict.KILLED, f"it was ended by {signal.Signals(number).name}")
         return Ended(Verdict.PROTOCOL, "it left without an answer")
+
+
+@functools.cache
+def shared() -> Pool:
+    """A pool for whoever needs one now and then: made when first asked for, closed when Python ends.
+
+    Raises:
+        Unavailable: no tier holds on this machine.
+    """
+    pool = Pool()
+    atexit.register(pool.close)
+    return pool
 
 
 def _order(program: str, tests: Suite) -> list[Case]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from workbench.tasks.addition import Addition
 from workbench.tasks.base import Episode, Played, Problem, Reply, Task, play
 from workbench.tasks.calculator import Calculator
+from workbench.tasks.code import Katas, Programs, Repair
 from workbench.tasks.verbal_bandit import VerbalBandit
 
 __all__ = [
-    "Addition", "Calculator", "Episode", "Played", "Problem", "Reply", "Task", "VerbalBandit", "get", "names", "play",
+    "Addition", "Calculator", "Episode", "Katas", "Played", "Problem", "Programs", "Repair", "Reply", "Task", "VerbalBandit",
+    "get", "names", "play",
 ]  # fmt: skip
 
-_TASKS = {task.name: task for task in (Addition, Calculator, VerbalBandit)}
+_TASKS = {task.name: task for task in (Addition, Calculator, Programs, Repair, Katas, VerbalBandit)}
 
 
 def names() -> tuple[str, ...]:
