@@ -20,5 +20,6 @@ from workbench.sandbox.tiers import Tier, Unavailable, best, probe
 from workbench.sandbox.verdict import Limits, Result, Verdict, printable
 
 __all__ = [
-    "Case", "Limits", "Pool", "Result", "Suite", "Tier", "Unavailable", "Verdict", "best", "printable", "probe", "shared", "suite",
+    "Case", "Limits", "Pool", "Result", "Suite", "Tier", "Unavailable", "Verdict", "best", "printable", "probe", "shared",
+    "suite",
 ]  # fmt: skip
