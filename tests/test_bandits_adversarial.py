@@ -7,6 +7,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from workbench import seeding
 from workbench.bandits.adversarial import (
@@ -151,6 +153,20 @@ def test_hedge_keeps_its_bound_on_every_table_exactly(name):
         lost += float(hedge.probabilities()[0] @ losses)
         hedge.update(np.zeros(1, int), 1 - losses[None])
     assert lost - table.sum(0).min() <= hedge_bound(T, K)
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_hedge_keeps_its_bound_on_whatever_losses_anybody_thinks_of(data):
+    """Losses that hypothesis chooses, round by round, to break it."""
+    horizon, arms = data.draw(st.integers(1, 25)), data.draw(st.integers(2, 4))
+    hedge, lost, alone = Hedge(), 0.0, np.zeros(arms)
+    hedge.start(1, arms, horizon)
+    for _ in range(horizon):
+        losses = np.array(data.draw(st.lists(st.floats(0, 1), min_size=arms, max_size=arms)))
+        lost, alone = lost + float(hedge.probabilities()[0] @ losses), alone + losses
+        hedge.update(np.zeros(1, int), 1 - losses[None])
+    assert lost - alone.min() <= hedge_bound(horizon, arms) + 1e-12
 
 
 @pytest.mark.parametrize("rule", [hit_the_favourite, hit_the_last, bear_a_grudge])

@@ -163,6 +163,15 @@ def test_without_costs_lagrange_is_exp3p_on_shrunken_rewards():
     assert (policy._pricer.probabilities()[:, 1] > 0.5).all()  # a resource nobody uses becomes cheap
 
 
+def test_lagrange_prices_each_resource_by_its_share_of_the_budget():
+    """Budgets 50 and 100 of T = 100: a unit of the second counts half, and every round uses half a unit of time."""
+    policy = LagrangeBwK()
+    policy.start(1, 3, np.array([50.0, 100.0]), 100)
+    policy.choose(None, np.array([[50.0, 100.0]]), 100, seeding.generator(0, "any"))
+    policy.update(np.array([0]), np.array([1.0]), np.array([[1.0, 1.0]]))
+    assert 1 - policy._pricer.loss[0] == pytest.approx(np.array([1, 0.5, 0.5]) / 1.5)  # the more was used, the dearer
+
+
 def test_the_bound_for_askers_is_a_linear_program_over_askers():
     problem = askers()
     pays = (problem.contexts @ problem.theta.T).reshape(15, 3)

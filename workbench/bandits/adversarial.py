@@ -211,34 +211,39 @@ class Hedge:
         self.loss += 1 - _unit(reward)
 
 
-class FollowPerturbedLeader(Hedge):
+class FollowPerturbedLeader:
     """Pull the arm that has lost least so far, after taking random amounts off all losses, drawn anew in each round.
 
     noise "uniform": from 0 to 1 / rate, with rate sqrt(2 / (K T)) by default, for which `perturbed_leader_bound` holds (Kalai and
     Vempala 2005). noise "gumbel": of scale 1 / rate with Hedge's default rate; the choice then has exactly Hedge's chances.
     """
 
+    feedback = "full"
+
     def __init__(self, *, noise: str = "uniform", rate: float | None = None) -> None:
-        super().__init__(rate=rate)
+        self.rate = _positive("rate", rate)
         if noise not in ("uniform", "gumbel"):
             raise ValueError(f'noise must be "uniform" or "gumbel", not {noise!r}')
         self.noise = noise
 
     def start(self, repetitions: int, arms: int, horizon: int) -> None:
-        super().start(repetitions, arms, horizon)
-        if self.noise == "uniform" and self.rate is None:
-            self._rate = math.sqrt(2 / (arms * horizon))
+        default = 2 / (arms * horizon) if self.noise == "uniform" else 8 * math.log(arms) / horizon
+        self._rate = math.sqrt(default) if self.rate is None else self.rate
+        self.loss = np.zeros((repetitions, arms))
 
     def choose(self, rng: np.random.Generator, *context: Any) -> np.ndarray:
         noise = rng.random(self.loss.shape) if self.noise == "uniform" else rng.gumbel(size=self.loss.shape)
         return (self.loss - noise / self._rate).argmin(1)
 
+    def update(self, arm: np.ndarray, reward: np.ndarray) -> None:
+        self.loss += 1 - _unit(reward)
+
 
 class EXP3:
     """Exponential weights on bandit feedback: the loss of an arm is estimated by loss / chance if it was pulled and by 0 if not.
 
-    Auer, Cesa-Bianchi, Freund and Schapire 2002, in the form without uniform mixing of Lattimore and Szepesvari 2020, algorithm 9
-    with losses. `rate` is sqrt(2 ln(K) / (T K)) by default, for which `exp3_bound` holds.
+    Auer, Cesa-Bianchi, Freund and Schapire 2002, in the form without uniform mixing of Lattimore and Szepesvari 2020, chapter 11.
+    `rate` is sqrt(2 ln(K) / (T K)) by default, for which `exp3_bound` holds.
     """
 
     feedback = "bandit"
@@ -265,7 +270,7 @@ class EXP3:
 class EXP3P(EXP3):
     """EXP3 with a bonus for arms rarely pulled and some uniform exploration, so that its regret is small with high probability.
 
-    Bubeck and Cesa-Bianchi 2012, theorem 3.3: gains are estimated by (reward + beta) / chance for the arm pulled and by
+    Bubeck and Cesa-Bianchi 2012, chapter 3: gains are estimated by (reward + beta) / chance for the arm pulled and by
     beta / chance for the others; rate 0.95 sqrt(ln K / (T K)), exploration 1.05 sqrt(K ln K / T), beta
     sqrt(ln(K / delta) / (T K)). `exp3p_bound` holds with a chance of 1 - delta.
     """
@@ -292,7 +297,7 @@ class EXP3P(EXP3):
 class EXP4:
     """EXP3 over N experts, each of whom advises a mixture of arms; an expert's estimated loss is that of its advice.
 
-    Auer et al. 2002; Lattimore and Szepesvari 2020, section 18.3, without mixing. `advice` is a table of mixtures [N,K], or a
+    Auer et al. 2002; Lattimore and Szepesvari 2020, chapter 18, without mixing. `advice` is a table of mixtures [N,K], or a
     function from contexts to mixtures [R,N,K]. `rate` is sqrt(2 ln(N) / (T K)) by default, for which `exp4_bound` holds. With
     one expert for each arm, who always advises it, this is EXP3. Raises ValueError for advice that is not mixtures.
     """
@@ -372,12 +377,12 @@ def exp3_bound(horizon: int, arms: int) -> float:
 
 def exp3p_bound(horizon: int, arms: int, delta: float) -> float:
     """5.15 sqrt(T K ln(K / delta)), which EXP3.P's regret exceeds with a chance of at most `delta`, also against an adaptive
-    adversary and its best arm in hindsight (Bubeck and Cesa-Bianchi 2012, theorem 3.3)."""
+    adversary and its best arm in hindsight (Bubeck and Cesa-Bianchi 2012, chapter 3)."""
     return 5.15 * math.sqrt(horizon * arms * math.log(arms / delta))
 
 
 def exp4_bound(horizon: int, arms: int, experts: int) -> float:
-    """sqrt(2 T K ln N), EXP4's pseudo-regret against the best of N experts (Lattimore and Szepesvari 2020, theorem 18.1)."""
+    """sqrt(2 T K ln N), EXP4's pseudo-regret against the best of N experts (Lattimore and Szepesvari 2020, chapter 18)."""
     return math.sqrt(2 * horizon * arms * math.log(experts))
 
 
@@ -444,7 +449,7 @@ def hedge_against_hedge(
     They start at the mixtures `row` [N] and `column` [M] (uniform by default; every entry positive) and play mixtures, so nothing
     is drawn at random. Rates are sqrt(8 ln N / T) and sqrt(8 ln M / T) on payoffs scaled to [0, 1]. The average mixtures of two
     uniform starts have an exploitability of at most (sqrt(ln N) + sqrt(ln M)) / sqrt(2 T) times the range of `payoff`, because it
-    is the sum of the two average regrets (Freund and Schapire 1999; Slivkins 2019, section 9.2). The mixtures
+    is the sum of the two average regrets (Freund and Schapire 1999; Slivkins 2019, chapter 9). The mixtures
     themselves do not settle: only their averages do.
 
     Raises ValueError for a payoff that is not a table of finite numbers, a horizon below 1, or a start that is not a mixture.

@@ -313,7 +313,7 @@ class FixedMixture:
 class LagrangeBwK:
     """EXP3.P picks arms, Hedge prices resources, and each pull is worth reward + (T/B)(1 - price . cost).
 
-    Immorlica et al. 2019, algorithm 1; Slivkins 2019, section 10.3. B is the smallest budget (at most T), costs are scaled
+    Immorlica et al. 2019; Slivkins 2019, chapter 10. B is the smallest budget (at most T), costs are scaled
     so that all budgets are B, and time is one more resource, of which each round uses B / T. Payoffs are scaled to [0, 1].
     Instead of drawing one resource from the prices we use their mean, which has the same expectation.
     """

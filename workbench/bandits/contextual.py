@@ -262,7 +262,7 @@ class ContextUCB:
     """A UCB1 for each kind of asker: mean + sqrt(2 ln(n_s) / n_sk), n_s rounds with that kind, n_sk of them with arm k.
 
     `kinds` is S; with `bins`, contexts are numbers from 0 to 1 and a kind is one of S bins of equal width (Slivkins 2019,
-    sections 8.1 and 8.2). With one bin, contexts are ignored. Each arm is pulled once for each kind first, lowest first.
+    chapter 8). With one bin, contexts are ignored. Each arm is pulled once for each kind first, lowest first.
     """
 
     feedback = "contextual"
@@ -306,7 +306,7 @@ class ContextUCB:
 class ExploreFirstOracle:
     """Pull at random for a while, then follow the policy that would have earned most: the best of a class, by an oracle.
 
-    Slivkins 2019, section 8.4. `advice` maps contexts to what each of N policies would pull, [R,N]. Under uniform
+    Slivkins 2019, chapter 8. `advice` maps contexts to what each of N policies would pull, [R,N]. Under uniform
     pulls a policy's value is estimated by the mean of K x reward where it agrees with the pull and 0 elsewhere, without bias.
     The default for `rounds` is T^(2/3) (K ln N)^(1/3), which balances the regret of exploring and of choosing wrongly.
     """
