@@ -180,9 +180,18 @@ def test_curves_are_step_functions_on_one_grid(study):
     own = by_tokens.query("arm == 'climb' and seed == 2")
     rows = list(climb(2, None))
     assert own["score"].tolist() == [rows[math.isqrt(round(place / 100)) - 1]["score"] for place in own["tokens"]]
-    assert study.curves(x="seconds", points=5).groupby(["arm", "seed"]).size().eq(5).all()
     with pytest.raises(ValueError, match="one of step, samples, tokens, seconds"):
         study.curves(x="epochs")
+
+
+def test_the_axis_of_seconds_is_the_clock_of_each_run():
+    found = ask({"a": climb}, 2)
+    for seed, speed in enumerate((1.0, 2.0)):
+        found.runs["a", seed].seconds[:] = [speed * step for step in range(1, STEPS + 1)]
+    curve = found.curves(x="seconds", points=5)  # from 2, where the slow one begins, to 6, where the fast one ends
+    fast, slow = ([row["score"] for row in found.runs["a", seed].rows] for seed in (0, 1))
+    assert curve["seconds"].tolist() == [2, 3, 4, 5, 6] * 2
+    assert curve["score"].tolist() == [*fast[1:6], slow[0], slow[0], slow[1], slow[1], slow[2]]
 
 
 def test_runs_without_a_common_stretch_have_no_common_curve():
@@ -235,14 +244,17 @@ def test_an_arm_that_ends_early_is_named():
     assert "ended before the budget of 6 updates: lazy (at 2)" in notes
 
 
-def test_early_stopping_looks_where_it_said_and_no_further():
+def test_early_stopping_looks_where_it_said_and_no_further(tmp_path):
     looks = Sequential((8, 16), spending="pocock")
     early = ask(seeds=16, stop=looks)
+    kept = ask(seeds=16, stop=looks, store=tmp_path)
+    assert str(load(kept.path).summary()) == str(kept.summary()) == str(early.summary())
     assert early.seeds == tuple(range(8)) and len(early.runs) == 16
     assert early.summary().verdicts[0].startswith("steep > climb")
     same = {"a": climb, "b": functools.partial(climb, slope=1.0)}
     late = ask(same, seeds=16, stop=looks)
     assert len(late.runs) == 32 and "undecided" in late.summary().verdicts[0]
+    assert not load(kept.path).summary().comparison.last, "what was read is judged as what was made"
     with pytest.raises(ValueError, match="last look is after 16 seeds, and there are 4"):
         ask(seeds=4, stop=looks)
 

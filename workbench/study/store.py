@@ -87,13 +87,13 @@ class Store:
         arms, seeds = dict(versions), list(study.seeds)
         asked = {
             "format": FORMAT, "arms": arms, "seeds": seeds, "metric": study.metric, "better": study.better,
-            "bounds": study.bounds, "time": time.time(),
+            "bounds": study.bounds, "stop": study.stop and dataclasses.asdict(study.stop), "time": time.time(),
         }  # fmt: skip
         with _explained(self.path):
             replace_file(self.path / "asked" / f"{key_of([arms, seeds])}.json", _json(asked))
 
     def asked(self) -> Record:
-        """The newest comparison: arms (name -> hash), seeds, metric, better, bounds. Raises ValueError: there is none."""
+        """The newest comparison: arms (name -> hash), seeds, and how they are compared. Raises ValueError: there is none."""
         asked = [_read(file) for file in sorted((self.path / "asked").glob("*.json"))]
         if not asked:
             raise ValueError(f"{self.path} holds no comparison yet")

@@ -136,12 +136,14 @@ def load(path: str | Path) -> Study:
     Raises:
         ValueError: there is no study, a damaged one, or one of a newer version.
     """
+    from workbench import stats
+
     folder = Store(Path(path))
     saved, asked = folder.content(), folder.asked()
     study = Study(
         name=saved["name"], path=folder.path, arms=tuple(asked["arms"]), seeds=tuple(asked["seeds"]),
         budget=Budget.of(saved["common"]["budget"]), metric=asked["metric"], better=asked["better"],
-        bounds=asked["bounds"] and tuple(asked["bounds"]), stop=None,
+        bounds=asked["bounds"] and tuple(asked["bounds"]), stop=asked["stop"] and stats.Sequential(**asked["stop"]),
     )  # fmt: skip
     for arm, seed in itertools.product(study.arms, study.seeds):
         version = asked["arms"][arm]
