@@ -150,7 +150,7 @@ def test_a_ucb_for_each_kind_is_ucb1_when_there_is_one_kind():
 
 def test_a_ucb_for_each_kind_learns_each_kind_and_the_best_single_arm_does_not():
     table = TabularContexts([[0.8, 0.2], [0.2, 0.8]], [0.5, 0.5])
-    assert (table.best_arm_value(), table.best_policy_value()) == pytest.approx((0.5, 0.8))
+    assert (table.best_arm, table.optimum) == pytest.approx((0.5, 0.8))
     each = play(ContextUCB(2), table, 3000, 30, seed=1).final
     assert each.mean() < 2 * (8 * math.log(3000) / 0.6 + (1 + math.pi**2 / 3) * 0.6)  # Auer et al. 2002, for each kind
     blind = play(ContextUCB(1, bins=True), table, 3000, 30, seed=1).final
@@ -162,6 +162,13 @@ def test_bins_trade_off_and_too_few_or_too_many_both_cost():
     regrets = [play(ContextUCB(n, bins=True), problem, 4000, 20, seed=1).final.mean() for n in (1, 10, 200)]
     assert regrets[1] < 0.5 * regrets[0] and regrets[1] < 0.5 * regrets[2]
     assert problem.means(np.array([0.5, 0.2, 0.0])) == pytest.approx(np.array([[0.3, 0.9, 0.3], [0.9, 0.3, 0], [0.5, 0, 0]]))
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.7, 2.0, 9.0])
+def test_the_optimum_of_lipschitz_askers_is_the_area_under_the_best_arms(slope):
+    problem = LipschitzContexts([0.1, 0.45, 0.9], slope=slope)
+    x = (np.arange(200_000) + 0.5) / 200_000
+    assert problem.optimum == pytest.approx(problem.means(x).max(1).mean(), abs=1e-9)
 
 
 def thresholds(x: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@
 # - let two learners find the equilibrium of a game, and measure how far they are from it;
 # - turn a bandit with budgets into a linear program, and see why it wants a mixture of arms rather than the best one.
 #
-# **Time.** 80 minutes of yours, about twenty seconds of the computer's.
+# **Time.** 80 minutes of yours, about ten seconds of the computer's.
 #
 # **You need.** Chapter 01, or: what an arm is, what regret is, and the idea of an optimistic bonus. Expectations, a little
 # linear algebra, NumPy.
@@ -78,8 +78,8 @@ plots.show(
 # that ties them together. The simplest assumption: arm $k$ pays $\theta_k \cdot x$ on average, for a vector $\theta_k$ that we
 # do not know.
 #
-# Then each arm is a linear regression. From the visitors who got arm $k$ we keep two sums, $A_k = I + \sum x x^\top$ and $b_k =
-# \sum \text{reward} \cdot x$, and estimate $\hat\theta_k = A_k^{-1} b_k$ (ridge regression; the $I$ keeps it defined before
+# Then each arm is a linear regression. From the visitors who got arm $k$ we keep two sums, $A_k = I + \sum x x^\top$ and
+# $b_k = \sum \text{reward} \cdot x$, and estimate $\hat\theta_k = A_k^{-1} b_k$ (ridge regression; the $I$ keeps it defined before
 # there are data). What UCB1's bonus $1/\sqrt n$ was to a mean, $\sqrt{x^\top A_k^{-1} x}$ is to a regression: small where this
 # arm has seen many visitors *like this one*, large in directions it has never looked. **LinUCB** (Li, Chu, Langford and
 # Schapire, 2010) pulls the arm with the largest
@@ -328,8 +328,8 @@ for name, adversary in fights.items():
 # - **pseudo-regret**: against the arm that is best *on average* over the learner's dice. EXP3's bound holds for it, unchanged.
 # - **regret in hindsight**: against the arm that turned out best in *this* game. It is larger, because the luckiest arm differs
 #   from game to game. Hedge keeps its bound even here, in every single game, if we count the mean loss of its mixture. For EXP3
-#   the luckiest arm can be luckier than the bound allows; EXP3.P, a more cautious relative, keeps it below $5.15\sqrt{T K
-#   \ln(K/\delta)}$ except with chance $\delta$.
+#   the luckiest arm can be luckier than the bound allows; EXP3.P, a more cautious relative, keeps it below
+#   $5.15\sqrt{T K \ln(K/\delta)}$ except with chance $\delta$.
 # - **policy regret**: against what the adversary *would have done* to somebody who always pulled that arm. About this nobody
 #   can promise anything.
 
@@ -416,7 +416,7 @@ plots.show(
 )
 
 # %% [markdown]
-# Neither player knows that there is an equilibrium, and neither ever plays it. Yet the *averages* approach it, for a reason in
+# Neither player knows that there is an equilibrium, and neither settles on it. Yet the *averages* approach it, for a reason in
 # one line: if neither regrets not having played something else, then neither average leaves the other anything to exploit.
 #
 # ## Exercise 3: how exploitable? · ●●○○○ · 10 min
@@ -662,7 +662,7 @@ print(f"no policy earns more than {askers.bound():.1f}; by classes alone not mor
 # The importance weight of exercise 2 judges policies from logged choices in chapter 03, and its heavy tail is the trouble
 # there. Features that hide a cause are chapter 04. Two learners who improve by playing against each other return in chapter 07,
 # where a reward plays against an imitator. Whom to spend the next sample on is chapter 13, with prompts in the place of
-# visitors. And the ratio in GRPO's clip (chapters 09 and 12) is loss over chance once more.
+# visitors. And the ratio in GRPO's clip (chapters 09 and 12) divides, once more, by the chance of what was drawn.
 #
 # ## Further reading
 #

@@ -138,11 +138,13 @@ class TabularContexts(_Contextual):
         """K."""
         return self.table.shape[1]
 
-    def best_arm_value(self) -> float:
+    @property
+    def best_arm(self) -> float:
         """What the best single arm earns in a round on average."""
         return float((self.chance @ self.table).max())
 
-    def best_policy_value(self) -> float:
+    @property
+    def optimum(self) -> float:
         """What the best arm for each kind earns in a round on average."""
         return float(self.chance @ self.table.max(1))
 
@@ -185,6 +187,15 @@ class LipschitzContexts(_Contextual):
     def arms(self) -> int:
         """K."""
         return len(self.peaks)
+
+    @property
+    def optimum(self) -> float:
+        """What the best arm for each asker earns in a round on average: the area under the upper envelope, which is made of
+        straight pieces between peaks, places where two arms tie, and places where an arm stops paying."""
+        ties = (self.peaks[:, None] + self.peaks).ravel() / 2
+        reach = self.height / self.slope if self.slope else 1.0
+        x = np.unique(np.concatenate([[0, 1], self.peaks, ties, self.peaks - reach, self.peaks + reach]).clip(0, 1))
+        return float(np.trapezoid(self.means(x).max(1), x))
 
     def context(self, repetitions: int, rng: np.random.Generator) -> np.ndarray:
         """Who asks [R]."""
