@@ -33,10 +33,10 @@ plots.style()
 # %% [markdown]
 # ## A ward with a good record
 #
-# In a ward, patients are *well*, *mildly* ill, *severely* ill or *critical* (states 0 to 3). Each day a physician **waits**, gives a **drug**,
-# or gives a **strong** drug (actions 0 to 2), and the next day the patient is one step better, one step worse, or unchanged. A day in
-# state $s$ is worth $1 - s/3$, and a future day counts $\gamma = 0.9$ times as much as the one before it. We report values scaled so that
-# a patient who is always well is worth 1.
+# In a ward, patients are *well*, *mildly* ill, *severely* ill or *critical* (states 0 to 3). Each day a physician **waits**,
+# gives a **drug**, or gives a **strong** drug (actions 0 to 2), and the next day the patient is one step better, one step
+# worse, or unchanged. A day in state $s$ is worth $1 - s/3$, and a future day counts $\gamma = 0.9$ times as much as the one
+# before it. We report values scaled so that a patient who is always well is worth 1.
 #
 # The physician is good, and sees something that the record does not have: whether the patient is *frail*. You are to treat
 # the next patients, with nothing but the record. Here is what the record says of three simple rules, beside the truth, which
@@ -81,24 +81,25 @@ plots.show(
 # The record praises the strong drug above all, and it is a trap: given to everybody it does far worse than the plain drug. The
 # physician gave it to those who could bear it. *Seeing* what followed the strong drug is not *doing* it.
 #
-# The grey bars are the honest answer: every value that some world with this very record could give. They are wide, and that is what this
-# chapter is about. Where do they come from, what can be promised in spite of them, and what would make them shorter?
+# The grey bars are the honest answer: every value that some world with this very record could give. They are wide, and that is
+# what this chapter is about. Where do they come from, what can be promised in spite of them, and what would make them shorter?
 #
 # ## 1 What the record tells, and what it leaves open
 #
-# Write $e(x|s)$ for the physician's choices, as frequencies. Let $T(s'|s,x)$ be what we need, the chance that a patient in state $s$ moves to
-# $s'$ if *we* do $x$, to whoever is in front of us. Cut today's patients in $s$ into two groups:
+# Write $e(x|s)$ for the physician's choices, as frequencies. Let $T(s'|s,x)$ be what we need, the chance that a patient in
+# state $s$ moves to $s'$ if *we* do $x$, to whoever is in front of us. Cut today's patients in $s$ into two groups:
 #
-# - Those to whom the physician did $x$, a share $e(x|s)$. We have seen what $x$ does to them. Among *all* patients in $s$, the share that got $x$
-#   and then moved to $s'$ is $P(s', x \mid s)$.
-# - Those to whom the physician did something else, a share $1 - e(x|s)$. What $x$ would have done to them nobody has seen. It could be anything.
+# - Those to whom the physician did $x$, a share $e(x|s)$. We have seen what $x$ does to them. Among *all* patients in $s$, the
+#   share that got $x$ and then moved to $s'$ is $P(s', x \mid s)$.
+# - Those to whom the physician did something else, a share $1 - e(x|s)$. What $x$ would have done to them nobody has seen. It
+#   could be anything.
 #
 # Add the two:
 #
 # $$P(s', x \mid s) \;\le\; T(s'|s,x) \;\le\; P(s', x \mid s) + 1 - e(x|s).$$
 #
-# These are the **natural bounds** (Manski, 1990). No assumption went into them, other than that what happens to one patient does not
-# depend on what is done to another.
+# These are the **natural bounds** (Manski, 1990). No assumption went into them, other than that what happens to one patient
+# does not depend on what is done to another.
 #
 # ## Exercise 1: the natural bounds · ●●○○○ · 10 min
 #
@@ -130,17 +131,17 @@ for x, name in enumerate(ACTIONS):
 assert (lower <= ward.transitions + 1e-12).all() and (ward.transitions <= upper + 1e-12).all()
 
 # %% [markdown]
-# The width of each interval is $1 - e(x|s)$, whatever the numbers. *An action that the expert takes often is well known; one that the expert
-# hardly takes is hardly known*, however many patients you watch. And note what does **not** narrow the bounds: that nothing is hidden. The
-# bounds do not know it, and no record can tell them.
+# The width of each interval is $1 - e(x|s)$, whatever the numbers. *An action that the expert takes often is well known; one
+# that the expert hardly takes is hardly known*, however many patients you watch. And note what does **not** narrow the bounds:
+# that nothing is hidden. The bounds do not know it, and no record can tell them.
 #
 # ## 2 The same from a linear program
 #
-# Is this the best one can say? An interval could be correct and needlessly wide. There is a way to check that needs no cleverness (Balke and
-# Pearl, 1997). All that a hidden cause can do to a patient is to settle two things: what the physician does, and for each action what
-# would follow, $(x, s'_{\text{wait}}, s'_{\text{drug}}, s'_{\text{strong}})$. So a world is nothing but a distribution over those *response
-# types*. The record fixes some sums of it, and $T(s'|s,x)$ is another sum of it. The least and the largest value of a sum under such constraints
-# is a linear program.
+# Is this the best one can say? An interval could be correct and needlessly wide. There is a way to check that needs no
+# cleverness (Balke and Pearl, 1997). All that a hidden cause can do to a patient is to settle two things: what the physician
+# does, and for each action what would follow, $(x, s'_{\text{wait}}, s'_{\text{drug}}, s'_{\text{strong}})$. So a world is
+# nothing but a distribution over those *response types*. The record fixes some sums of it, and $T(s'|s,x)$ is another sum of
+# it. The least and the largest value of a sum under such constraints is a linear program.
 
 # %%
 def response_types(joint, x, to):
@@ -161,9 +162,9 @@ for x, name in enumerate(ACTIONS):
     print(f"severe to mild, {name:7} program [{by_program[0]:.3f}, {by_program[1]:.3f}], the same as the formula")
 
 # %% [markdown]
-# 192 kinds of patients, and the program finds nothing better than two additions. The bounds are **sharp**: both ends belong to real worlds with this
-# very record. The package builds them (`bounds.witness`). Here are two wards that no record can tell apart, the kindest and the
-# cruellest to those who were not given $x$.
+# 192 kinds of patients, and the program finds nothing better than two additions. The bounds are **sharp**: both ends belong to
+# real worlds with this very record. The package builds them (`bounds.witness`). Here are two wards that no record can tell
+# apart, the kindest and the cruellest to those who were not given $x$.
 
 # %%
 for name, to in (("kindest", 0), ("cruellest", 3)):
@@ -174,19 +175,20 @@ for name, to in (("kindest", 0), ("cruellest", 3)):
     print(f"the {name} ward: same record, physician {world.observed.expert_value:.3f}; always {values}")
 
 # %% [markdown]
-# These are the ends of the grey bars. The two wards agree on everything that was ever seen, and differ by more than 0.6 on what would
-# happen to *you*.
+# These are the ends of the grey bars. The two wards agree on everything that was ever seen, and differ by more than 0.6 on what
+# would happen to *you*.
 #
 # ## 3 A promise: robust value iteration
 #
-# Now plan. We want a policy, and a number, such that in **every** ward that fits the record the policy is worth at least that number. Think of an
-# adversary who picks the ward after we have picked the policy. The record binds the adversary in the share $P(s', x | s)$. The leftover,
-# $1 - e(x|s)$, it may put where it hurts most: on the state with the smallest value. That is all there is to it, because what it does
-# at one pair $(s,x)$ does not restrict it at another:
+# Now plan. We want a policy, and a number, such that in **every** ward that fits the record the policy is worth at least that
+# number. Think of an adversary who picks the ward after we have picked the policy. The record binds the adversary in the share
+# $P(s', x | s)$. The leftover, $1 - e(x|s)$, it may put where it hurts most: on the state with the smallest value. That is all
+# there is to it, because what it does at one pair $(s,x)$ does not restrict it at another:
 #
 # $$V(s) = \max_x \Big\{ (1-\gamma)\, r(s,x) + \gamma \Big[ \sum_{s'} P(s', x|s)\, V(s') + \big(1 - e(x|s)\big) \min_{s'} V(s') \Big] \Big\}.$$
 #
-# (The factor $1-\gamma$ is our scaling. That the adversary may change its mind each day does not help it: it is always the same state.)
+# (The factor $1-\gamma$ is our scaling. That the adversary may change its mind each day does not help it: it is always the same
+# state.)
 #
 # ## Exercise 2: robust value iteration · ●●●○○ · 15 min
 #
@@ -217,9 +219,9 @@ for name, found in (("trusting the record", naive), ("robust", plan)):
     print(f"{name:20} promises {found.score:.3f}, delivers {ward.value(found.policy):.3f}  ({acts})")
 
 # %% [markdown]
-# Yours and the package's agree. The trusting plan promises more than the physician achieves, and delivers far less. The robust plan promises
-# little, keeps its word, and, as it happens, *is the best policy there is*: the plain drug for everybody. It was not found because it looked
-# good but because it is the best known.
+# Yours and the package's agree. The trusting plan promises more than the physician achieves, and delivers far less. The robust
+# plan promises little, keeps its word, and, as it happens, *is the best policy there is*: the plain drug for everybody. It was
+# not found because it looked good but because it is the best known.
 #
 # The promise is so low because we let the adversary do things no physician would believe, such as a well patient turning critical
 # overnight. That is not ignorance of the hidden cause, it is neglect of what we know. Say it: a patient moves by one step at most.
@@ -237,23 +239,26 @@ physical = bounds.natural(chain.observed, rewards=False, support=worlds.chain_su
 print(f"a chain: best {best:.6f}, promise {anywhere:.6f}, and {planning.robust_value_iteration(physical).score:.6f} knowing the steps")
 
 # %% [markdown]
-# A third more for the ward. In the second example, a walk along a chain with a hidden coin, the one fact "one step forward or back" makes the
-# promise *equal* to the best possible value. What you know about the world is worth more than another thousand records.
+# A third more for the ward. In the second example, a walk along a chain with a hidden coin, the one fact "one step forward or
+# back" makes the promise *equal* to the best possible value. What you know about the world is worth more than another thousand
+# records.
 #
 # ## 4 A dial from trust to suspicion
 #
-# Between "nothing is hidden" and "anything may be" there is a lot of room. A **sensitivity model** puts one number on it (after Tan, 2006). For the patients
-# to whom $x$ was *not* given, let $q(s')$ be the chance that $x$ would have led to $s'$. Suppose that it differs from what was seen,
-# $P(s'|s,x)$, by a factor of at most $\Gamma$, either way:
+# Between "nothing is hidden" and "anything may be" there is a lot of room. A **sensitivity model** puts one number on it (after
+# Tan, 2006). For the patients to whom $x$ was *not* given, let $q(s')$ be the chance that $x$ would have led to $s'$. Suppose
+# that it differs from what was seen, $P(s'|s,x)$, by a factor of at most $\Gamma$, either way:
 #
 # $$\tfrac{1}{\Gamma}\, P(s'|s,x) \;\le\; q(s') \;\le\; \Gamma\, P(s'|s,x).$$
 #
-# $\Gamma = 1$: the others would have fared alike. $\Gamma = 2$: nothing would have been more than twice as likely, or less than half as likely.
-# $\Gamma = \infty$: back to the natural bounds, on states that were seen to follow. (This form for transitions is our derivation.)
+# $\Gamma = 1$: the others would have fared alike. $\Gamma = 2$: nothing would have been more than twice as likely, or less than
+# half as likely. $\Gamma = \infty$: back to the natural bounds, on states that were seen to follow. (This form for transitions
+# is our derivation.)
 #
 # ## Exercise 3: what gamma leaves open · ●●○○○ · 10 min
 #
 # The truth is a mixture of those who were seen and those who were not, $T = e\,P(s'|s,x) + (1-e)\,q(s')$. Write down its ends.
+# (That a row of $T$ sums to 1 may cut them a little further; the planner sees to that.)
 
 # %%
 def sensitivity_bounds(joint, gamma):
@@ -328,25 +333,30 @@ print(f"the truth lies inside from Γ = {needed:g} on")
 # Four things to take away.
 #
 # - **The promise falls** as you suspect more, and the bounds widen: every world that fits a small $\Gamma$ fits a larger one.
-# - **The plan changes** state by state. The strong drug is dropped first for the mildly ill, who have most to lose, and last for the critical.
-# - **The delivered value rises.** It is not that suspicion makes patients well; it is that the action with the best record has the least
-#   evidence behind it, and suspicion notices.
-# - **A promise is as good as its $\Gamma$.** For small $\Gamma$ it is broken: the truth is not in the set. From the $\Gamma$ printed in the last line on it
-#   must hold (before that it may, by luck). No record tells you this number. It is an assumption, and here it has at least a name and a
-#   unit, so that a physician can be asked: *would those to whom you did not give it have done four times worse?*
+# - **The plan changes** state by state. The strong drug is dropped first for the mildly ill, who have most to lose, and last
+#   for the critical.
+# - **The delivered value rises.** It is not that suspicion makes patients well; it is that the drug with the best record has
+#   less evidence behind it than the plain one, and suspicion notices.
+# - **A promise is as good as its $\Gamma$.** For small $\Gamma$ it is broken: the truth is not in the set. From the $\Gamma$
+#   printed in the last line on it must hold (before that it may, by luck). No record tells you this number. It is an
+#   assumption, and here it has at least a name and a unit, so that a physician can be asked: *would those to whom you did not
+#   give it have done four times worse?*
 #
 # ## 5 The surprise: a false certificate
 #
-# So far we knew the reward. In imitation one does not: the expert is good at *something*. Generative adversarial imitation (GAIL; Ho and Ermon, 2016)
-# plays a game. An adversary looks for a reward under which the expert earns more than we do; we look for the policy that leaves it the
-# least. Let $\rho(s,x)$ be the *occupancy*, the discounted share of time spent in $s$ doing $x$. A reward $r(s,x)$ earns $\langle\rho, r\rangle = \sum_{s,x} \rho(s,x)\, r(s,x)$, and
+# So far we knew the reward. In imitation one does not: the expert is good at *something*. Generative adversarial imitation
+# (GAIL; Ho and Ermon, 2016) plays a game. An adversary looks for a reward under which the expert earns more than we do; we look
+# for the policy that leaves it the least. Let $\rho(s,x)$ be the *occupancy*, the discounted share of time spent in $s$ doing
+# $x$. A reward $r(s,x)$ earns $\langle\rho, r\rangle = \sum_{s,x} \rho(s,x)\, r(s,x)$, and
 #
 # $$\nu = \min_\pi \max_{0 \le r \le 1}\; \langle \rho_E, r\rangle - \langle \rho_\pi, r\rangle$$
 #
-# is the largest lead the expert can have. If $\nu = 0$, it seems, we are as good as the expert whatever the reward is: a **certificate**.
+# is the largest lead the expert can have. If $\nu = 0$, it seems, we are as good as the expert whatever the reward is: a
+# **certificate**.
 #
-# Two states, two actions, a hidden coin $U$. The expert plays $X = U$, and the reward is (mostly) 1 when $X = U$. Where the step leads has nothing to
-# do with $U$. For a game this small the exact solution is a linear program over all mixtures of policies.
+# Two states, two actions, a hidden coin $U$. The expert plays $X = U$, and the reward is (mostly) 1 when $X = U$. Where the
+# step leads has nothing to do with $U$. For a game this small the exact solution is a linear program over all mixtures of
+# policies.
 
 # %%
 coin = worlds.two_state("reward only")
@@ -358,12 +368,14 @@ print(f"the expert earns {lead:.3f}, GAIL's policy {gail.mixture @ values:.3f}: 
 print(f"the best of all policies earns {values.max():.3f}: even that trails by {lead - values.max():.3f}")
 
 # %% [markdown]
-# GAIL reports a lead of **exactly zero**, and its own policy trails by 0.256. No policy whatsoever comes closer than 0.16. What went wrong?
-# Not the optimisation; it is exact. The imitator visits each $(s,x)$ precisely as often as the expert. But the expert does $x$ *when it pays*, and
-# the imitator does it blindly. "The same occupancy earns the same" is true only if the reward of $(s,x)$ is the same for both: if nothing hidden enters it.
+# GAIL reports a lead of **exactly zero**, and its own policy trails by 0.256. No policy whatsoever comes closer than 0.16. What
+# went wrong? Not the optimisation; it is exact. The imitator visits each $(s,x)$ precisely as often as the expert. But the
+# expert does $x$ *when it pays*, and the imitator does it blindly. "The same occupancy earns the same" is true only if the
+# reward of $(s,x)$ is the same for both: if nothing hidden enters it.
 #
-# The repair is the one you know. Of what the expert is seen to earn in $(s,x)$, namely $r(s,x) = \mathbb{E}[Y|s,x]$, we can be sure
-# in the share $e(x|s)$ only. For the rest the worst is 0. So doing $x$ in $s$ is worth at least $e(x|s)\, r(s,x)$ to us, and the honest game is
+# The repair is the one you know. Of what the expert is seen to earn in $(s,x)$, namely $r(s,x) = \mathbb{E}[Y|s,x]$, we can be
+# sure in the share $e(x|s)$ only. For the rest the worst is 0. So doing $x$ in $s$ is worth at least $e(x|s)\, r(s,x)$ to us,
+# and the honest game is
 #
 # $$\nu_R = \min_\pi \max_{0 \le r \le 1}\; \langle \rho_E, r\rangle - \langle e \cdot \rho_\pi, r\rangle.$$
 #
@@ -392,9 +404,9 @@ print(f"honest lead over the copy {lead_of(watched.occupancy, copied, watched.ex
 print(f"honest game value {flow.value:.3f}; its policy plays {flow.policy.argmax(1)} and really trails by {lead - coin.value(flow.policy):.3f}")
 
 # %% [markdown]
-# The honest game says 0.2: *no certificate*, the expert may be ahead by that much. And its policy really is the best one. It stopped copying the
-# expert's coin flips, since the likelier action is the better known. Here are all six two-state worlds of the package, with the four games: which
-# parts does one admit not to know?
+# The honest game says 0.2: *no certificate*, the expert may be ahead by that much. And its policy really is the best one. It
+# stopped copying the expert's coin flips, since the likelier action is the better known. Here are all six two-state worlds of
+# the package, with the four games: which parts does one admit not to know?
 
 # %%
 stated, really = np.zeros((6, 4)), np.zeros((6, 4))  # what each game states, and how far its own policy trails
@@ -434,17 +446,21 @@ plots.show(
 # %% [markdown]
 # Read it world by world. (The order of the bars: both known, $T$ in bounds, $R$ in bounds, both in bounds.)
 #
-# - *Reward only*: the false certificate, at 0.26 above a bar of no height. Doubting $T$ does not help when it is $R$ that is confounded. The two games that doubt $R$
-#   keep their word. *Both, flipped* tells the same story, less loudly.
-# - *Transition only*: plain GAIL may learn $T$ by acting, so its 0.16 is true. If $T$ must come from the record too, it states a little more.
-# - *Both confounded*: the marks are **below** zero. This expert is bad at its own task, and any copy does better. Do not assume the sign of a gap.
-# - *Nothing confounded*: GAIL's 0 is true, but the others cannot know that. Bounds do not narrow because the world happens to be kind.
-# - *Deterministic expert*: $e = 1$ where it matters, no share is unseen, all games agree on 0. **Watch an expert who never varies and there is nothing to
-#   confound** (and nothing to learn about any other action).
+# - *Reward only*: the false certificate, at 0.26 above a bar of no height. Doubting $T$ does not help when it is $R$ that is
+#   confounded. The two games that doubt $R$ keep their word. *Both, flipped* tells the same story, less loudly.
+# - *Transition only*: plain GAIL may learn $T$ by acting, so its 0.16 is true. If $T$ must come from the record too, it states
+#   a little more.
+# - *Both confounded*: the marks are **below** zero. This expert is bad at its own task, and all four imitators do better. Do
+#   not assume the sign of a gap.
+# - *Nothing confounded*: GAIL's 0 is true, but the others cannot know that. Bounds do not narrow because the world happens to
+#   be kind.
+# - *Deterministic expert*: $e = 1$ where it matters, no share is unseen, all games agree on 0. **Watch an expert who never
+#   varies and there is nothing to confound** (and nothing to learn about any other action).
 #
-# One more thing about all these games: with *every* reward from 0 to 1 allowed, an honest certificate is next to impossible, since $r = 1$ everywhere
-# alone gives the adversary a lead of $1 - \mathbb{E}_{\rho_\pi}[e(x|s)]$. A certificate needs a smaller class: rewards of the state, known features, known signs.
-# In the extreme, a fair XOR coin, no policy and no method can do better than half, and the right output is a refusal.
+# One more thing about the games that doubt $R$: with *every* reward from 0 to 1 allowed, a certificate is next to impossible,
+# since $r = 1$ everywhere alone gives the adversary a lead of $1 - \mathbb{E}_{\rho_\pi}[e(x|s)]$. A certificate needs a
+# smaller class: known features, known signs. In the extreme, a fair XOR coin, no policy and no method can do better than half,
+# and the right output is a refusal.
 
 # %%
 fair = worlds.bandit_mdp(worlds.xor_bandit(0.5))
@@ -455,8 +471,9 @@ for name, identified in (("plain", True), ("honest", False)):
 # %% [markdown]
 # ## 6 More patients do not help, beyond a point
 #
-# A real record is finite, so $P(s', x | s)$ is itself only known within an interval. `bounds.from_counts` takes a lower confidence limit for each of its
-# entries (the rest is leftover, and goes where it hurts), so that with a probability of at least 95 % *all* of them hold at once and the promise with them.
+# A real record is finite, so $P(s', x | s)$ is itself only known within an interval. `bounds.from_counts` takes a lower
+# confidence limit for each of its entries (the rest is leftover, and goes where it hurts), so that with a probability of at
+# least 95 % *all* of them hold at once and the promise with them.
 
 # %%
 patients = [10, 100, 1000, 10_000, 50_000]
@@ -483,35 +500,49 @@ plots.show(
 )  # fmt: skip
 
 # %% [markdown]
-# (One record for each size. That the intervals hold as often as they say is checked over a thousand records of several sizes in the package's tests.)
+# (One record for each size. That the intervals hold as often as they say is checked over a thousand records of several sizes in
+# the package's tests.)
 #
-# Two gaps, two cures. Below the dashed line you lack data: watch more. Above it you lack knowledge: *another* record of the same kind will say the same. You
-# need a different kind: the hidden cause itself, an experiment, an instrument, a physical limit such as "one step a day", or a $\Gamma$ that somebody will sign.
+# Two gaps, two cures. Below the dashed line you lack data: watch more. Above it you lack knowledge: *another* record of the
+# same kind will say the same. You need a different kind: the hidden cause itself, an experiment, an instrument, a physical
+# limit such as "one step a day", or a $\Gamma$ that somebody will sign.
 #
 # ## What the papers had that we left out
 #
-# - *CAIL-T and CAIL-R* (Ruan et al., 2024) are learning algorithms with a discriminator and sampled rollouts. We solved the games behind them exactly, on tables. Our games
-#   are derived from the natural bounds, and may differ in detail from the published algorithms. Chapter 07's learners use the same pieces.
-# - *Deep robust Q-learning.* The backup you wrote works with networks, with the smallest value in a batch in place of the minimum over states.
-# - *Search for the worst world* (IWOCS; Zouitine et al., 2024): solve one world after another, each the worst for the policy so far. `planning.iwocs` does it with exact solvers; on tables
-#   it agrees with robust value iteration, and the tests check that. Its use is where worlds come from a simulator.
-# - *A reference policy* (DR-RPO; Gu et al., 2025): pay for leaving it. `planning.regularised` has the exact fixed point; exploration and features are left out.
-# - *Instruments*: `bounds.response_type_bounds` takes one, and reproduces Balke and Pearl's bounds for a cholesterol drug, [0.392, 0.780].
-# - *Joint sensitivity.* Our $\Gamma$ bounds transitions and rewards each by itself; a model of both together would be a little narrower.
+# - *CAIL-T and CAIL-R* (Ruan et al., 2024) are learning algorithms with a discriminator and sampled rollouts. We solved the
+#   games behind them exactly, on tables. Our games are derived from the natural bounds, and may differ in detail from the
+#   published algorithms. Chapter 07's learners use the same pieces.
+# - *Deep robust Q-learning.* The backup you wrote works with networks, with the smallest value in a batch in place of the
+#   minimum over states.
+# - *Search for the worst world* (IWOCS; Zouitine et al., 2024): solve one world after another, each the worst for the policy so
+#   far. `planning.iwocs` does it with exact solvers; on tables it agrees with robust value iteration, and the tests check that.
+#   Its use is where worlds come from a simulator.
+# - *A reference policy* (DR-RPO; Gu et al., 2025): pay for leaving it. `planning.regularised` has the exact fixed point;
+#   exploration and features are left out.
+# - *Instruments*: `bounds.response_type_bounds` takes one, and reproduces Balke and Pearl's bounds for a cholesterol drug,
+#   [0.392, 0.780].
+# - *Joint sensitivity.* Our $\Gamma$ bounds transitions and rewards each by itself; a model of both together would be a little
+#   narrower.
 #
 # ## Where this returns
 #
-# Chapter 04's casino is the single-decision case: there, too, doing was bounded by seeing, [0.075, 0.575], and the truth, 0.30, lay within. A promise that holds for all worlds of a set is
-# the same idea as a pessimistic value in chapter 03, for want of knowledge instead of want of data. And the question "what is the adversary allowed to do?" comes back when rewards are learned, in chapter 14.
+# Chapter 04's casino is the case of a single decision: its natural bounds are [0.075, 0.575] for either machine, and the truth,
+# 0.30, lies within. A promise that holds for all worlds of a set is the same idea as a pessimistic value in chapter 03, for want of
+# knowledge instead of want of data. And the question "what is the adversary allowed to do?" comes back when rewards are
+# learned, in chapter 14.
 #
 # ## Further reading
 #
 # - C. F. Manski, *Nonparametric bounds on treatment effects*, American Economic Review 80, 1990.
-# - A. Balke and J. Pearl, *Bounds on treatment effects from studies with imperfect compliance*, Journal of the American Statistical Association 92, 1997.
-# - Z. Tan, *A distributional approach for causal inference using propensity scores*, Journal of the American Statistical Association 101, 2006.
+# - A. Balke and J. Pearl, *Bounds on treatment effects from studies with imperfect compliance*, Journal of the American
+#   Statistical Association 92, 1997.
+# - Z. Tan, *A distributional approach for causal inference using propensity scores*, Journal of the American Statistical
+#   Association 101, 2006.
 # - G. N. Iyengar, *Robust dynamic programming*, Mathematics of Operations Research 30, 2005.
 # - J. Ho and S. Ermon, *Generative adversarial imitation learning*, NeurIPS 2016.
-# - K. Ruan, J. Zhang, X. Di and E. Bareinboim, *Causal imitation for Markov decision processes: a partial identification approach*, NeurIPS 2024.
-# - A. Zouitine, M. Geist and E. Rachelson, *Solving robust MDPs as a sequence of static RL problems*, [arXiv 2410.06212](https://arxiv.org/abs/2410.06212).
-# - J. Gu, Y. He, Z. Liu and P. Xu, *Policy regularized distributionally robust Markov decision processes with linear function approximation*,
-#   [arXiv 2510.14246](https://arxiv.org/abs/2510.14246).
+# - K. Ruan, J. Zhang, X. Di and E. Bareinboim, *Causal imitation for Markov decision processes: a partial identification
+#   approach*, NeurIPS 2024.
+# - A. Zouitine, M. Geist and E. Rachelson, *Solving robust MDPs as a sequence of static RL problems*,
+#   [arXiv 2410.06212](https://arxiv.org/abs/2410.06212).
+# - J. Gu, Y. He, Z. Liu and P. Xu, *Policy regularized distributionally robust Markov decision processes with linear function
+#   approximation*, [arXiv 2510.14246](https://arxiv.org/abs/2510.14246).
