@@ -6,13 +6,12 @@ every world that fits: that is a certificate. If it is positive there is none, a
 missed.
 
 Four games, by what is identified (our derivation, "natural-bounds robust GAIL", in the style of the CAIL-T and CAIL-R of
-Ruan et al., NeurIPS 2024, whose algorithms may differ). With rho the discounted occupancies and e(x|s) the expert's
-choices:
+Ruan et al., NeurIPS 2024, whose algorithms may differ). rho are discounted occupancies, e(x|s) the expert's choices:
 
-    both known        min over pi, max over r        <rho_E, r> - <rho_pi, r>                 (what GAIL plays)
-    T in bounds       min over pi, max over r, T     <rho_E, r> - <rho_pi under T, r>
-    R in bounds       min over pi, max over r        <rho_E, r> - <e . rho_pi, r>             (the unseen share may pay
-    `low`) both in bounds    min over pi, max over r, T     <rho_E, r> - <e . rho_pi under T, r>
+    both known       min over pi, max over r       <rho_E, r> - <rho_pi, r>                (what GAIL plays)
+    T in bounds      min over pi, max over r, T    <rho_E, r> - <rho_pi under T, r>
+    R in bounds      min over pi, max over r       <rho_E, r> - <e . rho_pi, r>            (the unseen share may pay 0)
+    both in bounds   min over pi, max over r, T    <rho_E, r> - <e . rho_pi under T, r>
 
 In the last two r(s,x) is what the expert is seen to earn, E[Y | s, x]; rewards are on a scale from 0 to 1.
 """

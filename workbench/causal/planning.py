@@ -145,7 +145,7 @@ def iwocs(known: Uncertainty, *, tolerance: float = 1e-10, rounds: int = 1000) -
         policy = np.array(policies)[least, np.arange(len(least))]
         promise = robust_value(known, policy)
         gap = float((stack.min(0) - promise.value).max())
-        if gap <= tolerance:
+        if gap <= tolerance or (len(stack) > 1 and (stack[-1] >= stack[:-1].min(0) - tolerance).all()):
             break
         kernel = known.extreme(promise.value)
     return Iwocs(promise._replace(policy=policy), len(values), gap)
