@@ -314,7 +314,7 @@ class Verdict:
         lost = f", {self.missing} missing" if self.missing else ""
         runs = f"{self.seeds} seed{'s' * (self.seeds != 1)}{lost}"
         margin = self.margin or 0.0
-        limit = f"{100 * margin:.3g} points" if self.points else f"{margin:.3g}"
+        limit = f"{100 * margin:.3g} point{'s' * (margin != 0.01)}" if self.points else f"{margin:.3g}"
         small = max(abs(self.difference.low), abs(self.difference.high)) < margin
         runs += f", but less than {limit}" if small and self.call in "<>" else ""
         if self.call == "<":
@@ -350,7 +350,8 @@ class Sequential:
     what the spending function allows up to its share of the seeds, less what earlier looks spent; "obrien_fleming" (the
     default) saves most of it for the end, "pocock" spends it evenly (Lan and DeMets 1983). Levels of looks are added up
     rather than computed from their joint distribution: that is valid for every distribution of scores and costs a little
-    power. What a permutation test with few arrangements cannot spend is carried over.
+    power. What a permutation test with few arrangements cannot spend is carried over: with two arms the first look of (8, 16,
+    24) is too early to call anything, that of (12, 18, 24) is not; `levels` tells.
     """
 
     looks: tuple[int, ...]
