@@ -294,16 +294,16 @@ def test_posterior_sampling_pulls_as_often_as_the_posterior_says():
     tasks = ic.TaskDistribution(2)
     for gaussian, rows in ((False, 5000), (True, 200_000)):
         policy = ic.PosteriorSampling(tasks, gaussian=gaussian)
-        policy.start(rows, 2, 10)
-        for reward in (0.9, 0.7, 0.8):
-            policy.update(np.ones(rows, int), np.full(rows, reward))
+        policy.start(rows, 2, 30)
+        for _ in range(20):
+            policy.update(np.ones(rows, int), np.full(rows, 0.95))
         share = (policy.choose(seeding.generator(0, "test")) == 0).mean()
         if gaussian:  # arm 0 is N(1/2, 1/12), as the uniform distribution has it
-            precision = np.array([12, 12 + 3 / 0.09])
-            centre = np.array([0.5, (0.5 * 12 + 2.4 / 0.09) / precision[1]])
+            precision = np.array([12, 12 + 20 / 0.09])
+            centre = np.array([0.5, (0.5 * 12 + 19 / 0.09) / precision[1]])
             exact = norm.cdf((centre[0] - centre[1]) / math.sqrt((1 / precision).sum()))
         else:
-            exact = ic.posterior_best(np.array([0, 3]), np.array([0, 2.4]), 0.3, ic.grid_of(tasks))[0]
+            exact = ic.posterior_best(np.array([0, 20]), np.array([0, 19.0]), 0.3, ic.grid_of(tasks))[0]
         assert abs(share - exact) < 4 * math.sqrt(exact * (1 - exact) / rows)
 
 
