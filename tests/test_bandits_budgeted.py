@@ -19,6 +19,7 @@ from workbench.bandits.budgeted import (
     play_budgeted,
     whom_to_serve,
 )
+from workbench.bandits.play import play
 
 # pens and paper: each of two arms uses up one of them, a third pays little and uses little of both
 STOCK = BudgetedBandit([0.9, 0.9, 0.3], [[1, 0], [0, 1], [0.1, 0.1]], [150, 150], 600)
@@ -255,6 +256,15 @@ def test_bad_input_is_refused_in_words():
         BudgetedAskers(np.ones((1, 1, 2)), [1.0], [[1.0, 0.5]], 5, 10)
     with pytest.raises(ValueError, match=r"contexts \[J,M,d\] and theta \[K,d\] do not fit"):
         BudgetedAskers(np.ones((1, 1, 2)), [1.0], [[1.0, 0.5, 0.0]], 5, 10)
+
+    with pytest.raises(ValueError, match="EXP3 knows no budgets; use `play`"):
+        play_budgeted(adversarial.EXP3(), STOCK, 2, seed=0)
+    with pytest.raises(ValueError, match="LossTable knows no budgets"):
+        play_budgeted(UcbBwK(), adversarial.LossTable(np.ones((2, 2))), 2, seed=0)
+    with pytest.raises(ValueError, match="UcbBwK learns from budgeted feedback; LossTable gives bandit or full"):
+        play(UcbBwK(), adversarial.LossTable(np.ones((2, 2))), 2, 2)
+    with pytest.raises(ValueError, match="EXP3 learns from bandit feedback; BudgetedBandit gives budgeted"):
+        play(adversarial.EXP3(), STOCK, 2, 2)
 
     class Stray(FixedMixture):
         def choose(self, context, left, rounds, rng):

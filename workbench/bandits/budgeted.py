@@ -229,7 +229,9 @@ class BudgetedAskers:
 
 
 class BudgetedPolicy(Protocol):
-    """What `play_budgeted` asks of a policy. Its last arm is to be idle."""
+    """What `play_budgeted` asks of a policy, whose last arm is to be idle. `feedback` says "budgeted"."""
+
+    feedback: str
 
     def start(self, repetitions: int, arms: int, budget: np.ndarray, horizon: int) -> None:
         """Forget everything: R repetitions of K + 1 arms, budget [D] and at most `horizon` rounds."""
@@ -260,9 +262,13 @@ def play_budgeted(
 ) -> Earned:
     """Play `repetitions` games side by side, each until a budget or the horizon is used up.
 
-    Raises ValueError for fewer than one repetition and for a policy that returns arms of another shape or arms there are not.
+    Raises ValueError for fewer than one repetition, a policy or a problem without budgets, and a policy that returns arms of
+    another shape or arms there are not.
     """
     check_count("repetitions", repetitions)
+    for thing in (policy, problem):
+        if "budgeted" not in getattr(thing, "feedback", ()):
+            raise ValueError(f"{type(thing).__name__} knows no budgets; use `play`, or something of this module")
     nature = seeding.generator(seed, "budgeted", "nature")
     own = seeding.generator(seed, "budgeted", "policy")
     budget = np.atleast_1d(np.asarray(problem.budget, dtype=float))
