@@ -77,7 +77,8 @@ def play(
     policy.start(repetitions, problem.arms, horizon)
     times = log_spaced(horizon, points)
     regret, record = np.zeros(repetitions), np.empty((len(times), repetitions))
-    pulls, rows = np.zeros((repetitions, problem.arms), dtype=np.int64), np.arange(repetitions)
+    pulls = np.zeros((repetitions, problem.arms), dtype=np.int64)
+    flat, first = pulls.reshape(-1), np.arange(repetitions) * problem.arms
     look = 0
     for t in range(1, horizon + 1):
         context = rounds.show()
@@ -85,7 +86,7 @@ def play(
         told, lost = rounds.pull(arm)
         policy.update(arm, told)
         regret += lost
-        pulls[rows, arm] += 1
+        flat[first + arm] += 1
         if t == times[look]:
             record[look] = regret
             look += 1
