@@ -11,7 +11,6 @@ model that nobody can imitate in. d-separation is networkx's.
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -588,132 +587,134 @@ class NotIdentified(ValueError):
 
 @dataclass(frozen=True)
 class Estimand:
-    """P(outcomes | do(actions)) in terms of what is seen; `expression` is y0's, or None where nothing needs identifying."""
+    """P(outcomes | do(actions)), known to be identified on `graph` (over what is seen)."""
 
     outcomes: tuple[str, ...]
     actions: tuple[str, ...]
-    expression: Any
+    graph: Diagram
 
     def evaluate(self, joint: np.ndarray, names: Sequence[str]) -> np.ndarray:
         """Its value [*sizes of actions, *sizes of outcomes] for the distribution `joint`, with one axis for each of `names`.
 
-        Raises ValueError where the formula needs a conditional probability given what never happens (positivity).
+        Raises ValueError for names that are not those of the graph, and where a conditional probability is needed given
+        what never happens (positivity).
         """
         names, joint = tuple(names), np.asarray(joint, dtype=float)
-        if joint.ndim != len(names):
-            raise ValueError(f"a table of {joint.ndim} axes does not fit the names {', '.join(names)}")
-        if missing := {*self.outcomes, *self.actions} - set(names):
-            raise ValueError(f"the table lacks {', '.join(sorted(missing))}; it has {', '.join(names)}")
-        value = np.ones((1,) * len(names)) if self.expression is None else _value(self.expression, joint, names)
-        wanted = (*self.actions, *self.outcomes)
-        # a formula may mention a variable that it does not depend on; any value of it does
-        value = value[tuple(slice(None) if name in wanted else slice(0, 1) for name in names)]
-        value = np.broadcast_to(value, [n if name in wanted else 1 for name, n in zip(names, joint.shape)])
+        if joint.ndim != len(names) or set(names) != set(self.graph.order):
+            needed = ", ".join(self.graph.order)
+            raise ValueError(f"the table must have one axis for each of {needed}; it has {joint.ndim}, named {', '.join(names)}")
+        ordered = joint.transpose([names.index(name) for name in self.graph.order])
+        value = _Effect(self.graph, self.outcomes, self.actions, ordered).value
         if np.isnan(value).any():
             raise ValueError(
                 f"P({', '.join(self.outcomes)} | do {', '.join(self.actions)}) needs choices that are never seen: "
                 f"some values of {', '.join(names)} have probability 0 together"
             )
-        value = value.reshape([n for name, n in zip(names, joint.shape) if name in wanted])
-        kept = [name for name in names if name in wanted]
-        return value.transpose([kept.index(name) for name in wanted])
+        kept = [name for name in self.graph.order if name in self.outcomes or name in self.actions]
+        # a formula may mention a variable that it does not depend on; any value of it does
+        value = value[tuple(slice(None) if name in kept else slice(0, 1) for name in self.graph.order)]
+        sizes = dict(zip(names, joint.shape))
+        value = np.broadcast_to(value, [sizes[name] if name in kept else 1 for name in self.graph.order])
+        wanted = (*self.actions, *self.outcomes)
+        return value.reshape([sizes[name] for name in kept]).transpose([kept.index(name) for name in wanted])
 
 
-def _value(expression: Any, joint: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
-    """A formula of y0 as an array over all names, of size 1 along those that it does not mention."""
-    from y0 import dsl
+class _Effect:
+    """The effect of actions, c-component by c-component (Tian and Pearl 2002; complete: Huang and Valtorta 2006).
 
-    def marginal(kept: Collection[str]) -> np.ndarray:
-        gone = tuple(i for i, name in enumerate(names) if name not in kept)
-        return joint.sum(gone, keepdims=True)
+    Tables have one axis for each variable of the graph, of size 1 where they do not depend on it. With `joint` None only
+    whether it is identified is found out. Raises NotIdentified.
+    """
 
-    def ratio(top: np.ndarray, below: np.ndarray) -> np.ndarray:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(below > 0, top / below, np.nan)
+    def __init__(
+        self, graph: Diagram, outcomes: Collection[str], actions: Collection[str], joint: np.ndarray | None = None
+    ) -> None:
+        self.order, self.asked = graph.order, f"P({', '.join(outcomes)} | do {', '.join(actions)})"
+        self.directed = nx.DiGraph(graph.directed)
+        self.directed.add_nodes_from(graph.order)
+        self.pairs = nx.Graph(graph.bidirected)
+        self.pairs.add_nodes_from(graph.order)
+        everything = frozenset(graph.order)
+        above = self._above(frozenset(outcomes), everything - set(actions))
+        product = None if joint is None else np.ones((1,) * joint.ndim)
+        for part in self._parts(above):
+            (home,) = (other for other in self._parts(everything) if part <= other)
+            factor = self._shrink(part, home, self._factor(home, everything, joint))
+            if product is not None:
+                # what is weighted by 0 does not matter, even where it is not defined
+                product = np.where((product == 0) | (factor == 0), 0.0, product * factor)
+        self.value = self._sum(product, above - set(outcomes))
 
-    if isinstance(expression, dsl.Probability):
-        parents = {variable.name for variable in expression.parents}
-        children = {variable.name for variable in expression.children}
-        return ratio(marginal(children | parents), marginal(parents)) if parents else marginal(children)
-    if isinstance(expression, dsl.Product):
-        product = np.ones((1,) * len(names))
-        for part in expression.expressions:
-            other = _value(part, joint, names)
-            # what is weighted by 0 does not matter, even where it is not defined
-            product = np.where((product == 0) | (other == 0), 0.0, product * other)
+    def _above(self, names: frozenset[str], within: frozenset[str]) -> frozenset[str]:
+        inside = self.directed.subgraph(within)
+        return names.union(*(nx.ancestors(inside, name) for name in names))
+
+    def _parts(self, names: Collection[str]) -> list[frozenset[str]]:
+        return [frozenset(part) for part in nx.connected_components(self.pairs.subgraph(names))]
+
+    def _sum(self, table: Any, gone: Collection[str]) -> Any:
+        over = tuple(i for i, name in enumerate(self.order) if name in gone)
+        return None if table is None else table.sum(over, keepdims=True)
+
+    def _factor(self, part: frozenset[str], whole: frozenset[str], table: Any) -> Any:
+        """Q[part] from Q[whole] for a c-component of `whole`: a product of conditionals along the order."""
+        if table is None:
+            return None
+        product = np.ones((1,) * table.ndim)
+        ordered = [name for name in self.order if name in whole]
+        for i, name in enumerate(ordered):
+            if name in part:
+                top, below = (self._sum(table, ordered[j:]) for j in (i + 1, i))
+                with np.errstate(invalid="ignore", divide="ignore"):
+                    factor = np.where(below > 0, top / below, np.nan)
+                product = np.where((product == 0) | (factor == 0), 0.0, product * factor)
         return product
-    if isinstance(expression, dsl.Sum):
-        ranges = {variable.name for variable in expression.ranges}
-        inner = _value(expression.expression, joint, names)
-        over = tuple(i for i, name in enumerate(names) if name in ranges)
-        full = [n if i in over else inner.shape[i] for i, n in enumerate(joint.shape)]
-        return np.broadcast_to(inner, full).sum(over, keepdims=True)
-    if isinstance(expression, dsl.Fraction):
-        return ratio(_value(expression.numerator, joint, names), _value(expression.denominator, joint, names))
-    if isinstance(expression, dsl.One):
-        return np.ones((1,) * len(names))
-    raise NotImplementedError(f"no value for a {type(expression).__name__} in y0's formula {expression}")
+
+    def _shrink(self, part: frozenset[str], whole: frozenset[str], table: Any) -> Any:
+        """Q[part] from Q[whole], both of one c-component."""
+        above = self._above(part, whole)
+        if above == part:
+            return self._sum(table, whole - part)
+        if above == whole:
+            large, small = (", ".join(name for name in self.order if name in names) for names in (whole, part))
+            raise NotIdentified(
+                f"{self.asked} is not identified: hidden causes tie {{{large}}} together, and {{{small}}} among them (a hedge), "
+                "so two models can agree on all that is seen and differ in the answer",
+                (whole, part),
+            )
+        (home,) = (other for other in self._parts(above) if part <= other)
+        return self._shrink(part, home, self._factor(home, above, self._sum(table, whole - above)))
 
 
 def identify(graph: Diagram, outcomes: Collection[str], actions: Collection[str]) -> Estimand:
-    """P(outcomes | do(actions)) from what is seen, by the complete ID algorithm of y0 (Shpitser and Pearl 2006).
+    """P(outcomes | do(actions)) from what is seen, if it follows from that: complete (Huang and Valtorta 2006).
+
+    Written out here because the formula that y0 0.2.11 gives for a nested case (W -> Z -> X -> Y with W <-> X and W <-> Y) is
+    P(Y | X), which is not the effect; on *whether* an effect is identified the two agree (in the tests).
 
     Raises:
         NotIdentified: with the hedge that witnesses it.
-        ImportError: without y0; install the extra `identify`.
-        ValueError: for unknown names, and actions that are not observed.
+        ValueError: for unknown names, and actions or outcomes that are not observed.
     """
     graph.know(outcomes, "the outcomes", seen=True)
     graph.know(actions, "the actions", seen=True)
     if not outcomes or not actions or set(outcomes) & set(actions):
         raise ValueError(f"there must be outcomes and actions, all different; not {list(outcomes)} and {list(actions)}")
-    if importlib.util.find_spec("y0") is None:
-        raise ImportError("identification needs y0: pip install -e '.[identify]' (the criteria for imitation do without)")
-    from y0.algorithm.identify import Identification, Query, Unidentifiable
-    from y0.algorithm.identify import identify as solve
-    from y0.dsl import Variable
-    from y0.graph import NxMixedGraph
-
     flat = graph.projected()
-    as_variables = {name: Variable(name) for name in flat.order}
-    mixed = NxMixedGraph.from_edges(
-        nodes=list(as_variables.values()),
-        directed=[(as_variables[a], as_variables[b]) for a, b in flat.directed],
-        undirected=[(as_variables[a], as_variables[b]) for a, b in flat.bidirected],
-    )
-    query = Query(outcomes={as_variables[n] for n in outcomes}, treatments={as_variables[n] for n in actions})
-    try:
-        expression = solve(Identification(query=query, graph=mixed))
-    except Unidentifiable as error:
-        hedge = _hedge(error.args)
-        asked = f"P({', '.join(outcomes)} | do {', '.join(actions)})"
-        large, small = (", ".join(name for name in flat.order if name in part) for part in hedge)
-        raise NotIdentified(
-            f"{asked} is not identified: hidden causes tie {{{large}}} together, with {{{small}}} below the action (a hedge), "
-            "so two models can agree on all that is seen and differ in the answer",
-            hedge,
-        ) from error
-    return Estimand(tuple(outcomes), tuple(actions), expression)
-
-
-def _hedge(parts: Sequence[Any]) -> tuple[frozenset[str], frozenset[str]]:
-    """The two node sets in y0's exception: all nodes of the subproblem, and its district without the actions."""
-
-    def names(part: Any) -> set[str]:
-        return {part.name} if hasattr(part, "name") else set().union(*map(names, part))
-
-    return frozenset(names(parts[0])), frozenset(names(parts[1]))
+    _Effect(flat, outcomes, actions)
+    return Estimand(tuple(outcomes), tuple(actions), flat)
 
 
 @dataclass(frozen=True)
 class Instrument:
     """Imitation by way of a surrogate: policies that look at `looks_at` and reproduce the surrogate's distribution reproduce
-    the outcome's; and `estimand` tells what each of them does to it (Zhang, Kumor and Bareinboim 2020, definitions 4, 5)."""
+    the outcome's; and `estimand` tells what each of them does to it, None if it is the action alone (Zhang, Kumor and
+    Bareinboim 2020, definitions 4 and 5)."""
 
     action: str
     surrogate: frozenset[str]
     looks_at: tuple[str, ...]
-    estimand: Estimand
+    estimand: Estimand | None
 
 
 def surrogates(graph: Diagram, action: str, outcome: str, looks_at: Collection[str] = ()) -> list[frozenset[str]]:
@@ -733,7 +734,7 @@ def instruments(
     """All surrogates with policy spaces in which their distribution is identified, richest policies first.
 
     Whether one of the policies reproduces the surrogate depends on the data: see `imitation.through_surrogate`. The scopes
-    are gone through one by one. Raises ValueError as `pi_backdoor`, ImportError without y0.
+    are gone through one by one. Raises ValueError as `pi_backdoor`.
     """
     scope = _scope(graph, action, outcome, scope)
     found = []
@@ -742,7 +743,7 @@ def instruments(
             for surrogate in surrogates(graph, action, outcome, looks_at):
                 asked = tuple(name for name in graph.observed if name in surrogate.union(looks_at) and name != action)
                 try:
-                    estimand = identify(graph, asked, [action]) if asked else Estimand((), (action,), None)
+                    estimand = identify(graph, asked, [action]) if asked else None
                 except NotIdentified:
                     continue
                 found.append(Instrument(action, surrogate, looks_at, estimand))
