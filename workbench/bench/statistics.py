@@ -84,6 +84,6 @@ def report(pairs: int, *, quick: bool = False, show: Callable[[str], None] = pri
 def _needed() -> tuple[ModuleType, ModuleType]:
     modules = rliable()
     if modules is None:
-        raise ImportError("rliable is not installed: pip install -e '.[test]'")
+        raise ImportError("rliable is not installed: pip install -c requirements.lock -e '.[test]'")
     warnings.filterwarnings("ignore", message="random_state is deprecated", category=FutureWarning)
     return modules

@@ -141,6 +141,7 @@ def landlock_rules(readable: list[str]) -> int:
 
 
 def apply_landlock(rules: int) -> None:
+    """Live under `rules` from now on; it needs `no_new_privileges`."""
     _check(_syscall(446, ctypes.c_int(rules), ctypes.c_uint32(0)), "Landlock")
 
 
@@ -155,6 +156,8 @@ def readable_folders() -> list[str]:
 
 
 def no_new_privileges() -> None:
+    """No program that is started may have more rights than this process: what the kernel asks for before it lets a process
+    without rights lock itself down."""
     _check(_libc.prctl(38, 1, 0, 0, 0), "no_new_privs")
 
 

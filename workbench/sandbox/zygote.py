@@ -33,6 +33,7 @@ TICK = 0.01  # seconds between two looks at the child's clock
 
 
 def main(settings: dict) -> None:
+    """Get ready, say so, and fork a child for each request until the judge is gone."""
     control = socket.socket(fileno=0)
     try:
         if settings["namespaces"]:
@@ -150,6 +151,7 @@ def serve() -> None:
 
 
 def call(names: dict, function: str, arguments: tuple) -> object:
+    """Call what the program has defined."""
     if function not in names:
         raise NameError(f"the program defines no {function}")
     return names[function](*arguments)

@@ -24,7 +24,7 @@ from typing import Any
 
 import workbench
 
-_FOLDER = Path(workbench.__file__).parent
+_FOLDER = Path(__file__).parents[1]
 _INSTALLED = {
     str(Path(p).resolve())
     for p in (*sysconfig.get_paths().values(), *site.getsitepackages(), site.getusersitepackages())
