@@ -35,15 +35,18 @@ class Rounds(Protocol):
 
 
 class Problem(Protocol):
-    """Something with arms.
+    """Something with arms."""
 
-    Attributes:
-        arms: K. feedback: what a policy may be told here: "bandit" (the reward of its arm), "full" (the rewards of all
-            arms), "contextual" (a context before the choice, then the reward of its arm).
-    """
+    @property
+    def arms(self) -> int:
+        """K."""
+        ...
 
-    arms: int
-    feedback: tuple[str, ...]
+    @property
+    def feedback(self) -> tuple[str, ...]:
+        """What a policy may be told here: "bandit" (the reward of its arm), "full" (the rewards of all arms), "contextual" (a
+        context before the choice, then the reward of its arm)."""
+        ...
 
     def start(self, repetitions: int, horizon: int, rng: np.random.Generator, *, full: bool = False) -> Rounds:
         """Begin `repetitions` of it side by side."""
