@@ -10,9 +10,11 @@ import pytest
 
 from workbench import models, recipes
 from workbench.bandits import play, policies, problems
+from workbench.causal import worlds
+from workbench.causal.imitation import NotImitable
 from workbench.loop import trainable
 from workbench.objective import turn_returns
-from workbench.study import WarmStart, bandit, compare, fingerprint, sweep, text, trained
+from workbench.study import WarmStart, bandit, compare, fingerprint, imitator, sweep, text, trained, world
 from workbench.tasks import Addition
 from workbench.train import evaluate, train
 
@@ -81,6 +83,59 @@ def test_feedback_that_a_problem_does_not_give_is_refused():
 
     with pytest.raises(ValueError, match="learns from contextual feedback"):
         compare([Contextual()], PROBLEM, 2, budget="10 updates", **HERE)
+
+
+# Causal worlds
+
+
+def test_cloning_with_hidden_causes_comes_to_the_values_worked_out_exactly():
+    problem = worlds.tail_light()
+    assert problem.diagram is not None
+    found = compare(["behaviour_cloning", "causal_cloning"], problem, 3, budget="20_000 samples", **HERE)
+    exact = {}
+    setting = world(problem)
+    for name in found.arms:
+        _, arm = setting.arm(name)
+        exact[name] = problem.value(arm.learn(problem, problem.model.joint(*setting.names), setting.names))
+    assert exact["causal_cloning"] == pytest.approx(problem.expert_value, abs=1e-12) != pytest.approx(exact["behaviour_cloning"])
+    for name in found.arms:
+        assert found.scores()[name].to_numpy() == pytest.approx(exact[name], abs=0.02)
+    np.testing.assert_allclose(found.scores() + found.scores("gap"), problem.expert_value)
+    assert [row["samples"] for row in found.runs["causal_cloning", 0].rows][-1] == 20_000
+
+
+def test_an_imitator_of_ones_own_sees_everything_but_the_outcome():
+    problem, seen = worlds.tail_light(), []
+
+    def still(problem, table, names):
+        seen.append((names, table.sum()))
+        return dict.fromkeys(problem.actions, 0)
+
+    found = compare([imitator(still)], problem, 1, budget="10 samples", **HERE)
+    assert found.arms == ("still",)
+    assert found.scores().iloc[0, 0] == problem.value(dict.fromkeys(problem.actions, 0))
+    for names, total in seen:
+        assert problem.outcome not in names and total == pytest.approx(1.0)
+        assert set(names) <= set(problem.model.observed)
+
+
+def test_what_cannot_be_imitated_is_refused_before_anything_runs():
+    with pytest.raises(NotImitable, match="refused"):
+        compare(["causal_cloning"], worlds.xor_bandit(), 2, budget="10 samples", **HERE)
+    with pytest.raises(ValueError, match="no imitator 'gail'; there are behaviour_cloning, causal_cloning"):
+        compare(["gail"], worlds.tail_light(), 2, budget="10 samples", **HERE)
+    with pytest.raises(TypeError, match="an imitator, by name or as imitator"):
+        compare([3], worlds.tail_light(), 2, budget="10 samples", **HERE)
+
+
+def test_a_world_is_known_by_what_happens_in_it():
+    def key(problem):
+        return fingerprint(world(problem).identity())
+
+    used = worlds.tail_light()
+    used.value(dict.fromkeys(used.actions, 0))
+    assert key(used) == key(worlds.tail_light()) != key(worlds.tail_light(strong=True))
+    assert key(worlds.xor_bandit(0.5)) != key(worlds.xor_bandit(0.6))
 
 
 # Text tasks

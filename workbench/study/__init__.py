@@ -19,16 +19,20 @@ from workbench.study.result import Rollouts, Study, Summary
 from workbench.study.verbs import compare, listing, load, runs, sweep
 
 if TYPE_CHECKING:
+    from workbench.study.causes import imitator, world
     from workbench.study.language import WarmStart, text, trained
     from workbench.study.pulls import bandit
 
 __all__ = [
-    "Budget", "Rollouts", "Run", "Study", "Summary", "WarmStart", "bandit", "compare", "fingerprint", "listing", "load",
-    "run_cell", "runs", "sweep", "tensorboard", "text", "trained",
+    "Budget", "Rollouts", "Run", "Study", "Summary", "WarmStart", "bandit", "compare", "fingerprint", "imitator", "listing",
+    "load", "run_cell", "runs", "sweep", "tensorboard", "text", "trained", "world",
 ]  # fmt: skip
 
 # what loads torch, or a room that most studies do not need
-_LATER = {"WarmStart": "language", "bandit": "pulls", "text": "language", "trained": "language"}
+_LATER = {
+    "WarmStart": "language", "text": "language", "trained": "language", "bandit": "pulls", "imitator": "causes",
+    "world": "causes",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -109,6 +109,10 @@ def setting_of(task: Any) -> Setting:
         from workbench.study.pulls import bandit
 
         return bandit(task)
+    if all(hasattr(task, name) for name in ("model", "actions", "outcome", "before")):
+        from workbench.study.causes import world
+
+        return world(task)
     raise TypeError(f"nothing is known to be compared on {task!r}")
 
 
