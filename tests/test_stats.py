@@ -114,6 +114,7 @@ def test_point_estimates_equal_rliable(rliable):
     )
 
 
+@pytest.mark.filterwarnings("ignore:random_state is deprecated:FutureWarning")
 def test_intervals_agree_with_rliable(rliable):
     """Two bootstraps with streams of their own: ends agree to three times the error that 4000 draws leave (0.003 here)."""
     library, metrics = rliable
@@ -149,6 +150,9 @@ def test_the_stratified_bootstrap_resamples_within_each_task():
     x = np.array([[0.0, 10.0], [1.0, 10.0]])
     centre, low, high = stats.stratified_bootstrap(x, lambda z: z.mean((-2, -1)), seed=0)
     assert (centre, low, high) == (5.25, 5.0, 5.5)
+    # two such tasks, each resampled for itself: a mean of 0 comes once in sixteen times, not once in four
+    both = stats.stratified_bootstrap([[0.0, 0.0], [1.0, 1.0]], lambda z: z.mean((-2, -1)), seed=0, level=0.8)
+    assert both == (0.5, 0.25, 0.75)
 
 
 def test_the_fast_path_of_the_interquartile_mean_is_the_same_bootstrap(monkeypatch):
@@ -236,7 +240,7 @@ def test_verdicts_have_the_p_values_of_the_permutation_test(paired):
     """Where both arms have the same number of runs its distribution is symmetric, and two-sided means twice one tail."""
     rng = seeding.generator(10, "p")
     for _ in range(20):
-        a, b = rng.normal(0.5, 1, 7), rng.normal(0, 1, 7)
+        a, b = rng.normal(0.5, 1, 7).round(1), rng.normal(0, 1, 7).round(1)  # tenths: ties up to rounding
         expected = stats.permutation_test(a, b, seed=0, paired=paired)
         assert stats.verdict(a, b, paired=paired).p == pytest.approx(expected)
 
@@ -286,6 +290,17 @@ def test_random_arrangements_are_valid_too():
     p = np.array([stats.verdict(rng.normal(size=16), rng.normal(size=16)).p for _ in range(300)])
     assert stats.wilson_interval((p <= 0.05).mean(), 300).low < 0.05
     assert scipy_stats.kstest(p, "uniform").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_random_arrangement_that_moves_nothing_counts_as_the_one_seen(paired, monkeypatch):
+    """Every eighth sign pattern of three differences is that one, so it shows where few runs are arranged at random."""
+    a, b = np.array([1.0, 2.0, 4.0]), np.array([0.5, 0.6, 0.7])
+    exact = stats.verdict(a, b, paired=paired).p
+    monkeypatch.setattr(stats, "_EXACT", 1)
+    stats._arrangements.cache_clear()
+    assert stats.verdict(a, b, paired=paired).p == pytest.approx(exact, abs=0.02)
+    stats._arrangements.cache_clear()
 
 
 DISTRIBUTIONS = {
@@ -386,6 +401,16 @@ def test_an_interval_leaves_out_zero_exactly_if_a_difference_is_called():
             assert v.level >= 0.95
             calls.add(v.call)
     assert calls == {"<", ">", "=", "?"}
+
+
+def test_each_interval_has_the_level_at_which_its_pair_was_tested():
+    """Three pairs, two called: the first at 5 % / 3, the second at 5 % / 2; the third keeps the simultaneous 5 % / 3."""
+    rng = seeding.generator(23, "levels")
+    base = rng.normal(size=10)
+    found = stats.compare_arms({"a": base + 9, "b": base + 0.1 * rng.normal(size=10), "c": base}, draws=0).verdicts
+    called = [found["a", "b"], found["a", "c"]]
+    assert sorted(1 - v.level for v in called) == pytest.approx([0.05 / 3, 0.05 / 2])
+    assert not found["b", "c"].decided and 1 - found["b", "c"].level == pytest.approx(0.05 / 3)
 
 
 def test_a_reference_arm_needs_fewer_comparisons():
