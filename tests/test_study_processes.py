@@ -105,13 +105,14 @@ def test_two_workers_give_the_same_bits(undisturbed):
 def test_arms_of_a_script_run_in_workers_without_a_main_guard(tmp_path):
     """In a notebook and in a script, functions live in __main__, which no worker can import without running it again."""
     text = """
-        from workbench import compare, seeding
+        import workbench as wb
+        from workbench import compare
         FACTOR = 3
         print("once")
         def helper(x):
             return FACTOR * x
         def arm(seed, budget):
-            yield {"step": 1, "score": helper(seeding.generator(seed, "x").normal())}
+            yield {"step": 1, "score": helper(wb.seeding.generator(seed, "x").normal())}
         arms = {"arm": arm, "named": lambda s, b: arm(s, b)}
         frames = [
             compare(arms, seeds=2, budget="1 update", store=None, progress=False, **how).frame

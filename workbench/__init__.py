@@ -86,5 +86,9 @@ class _Workbench(ModuleType):
             value = getattr(value, name)
         super().__setattr__(name, value)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """So that a function that mentions `wb` can be sent to another process, as with an ordinary module."""
+        return importlib.import_module, (self.__name__,)
+
 
 sys.modules[__name__].__class__ = _Workbench
