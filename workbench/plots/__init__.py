@@ -1,6 +1,7 @@
 """Figures that say what they show: alt text, live panels, learning curves, family trees, tokens. Plain numbers in."""
 
 from workbench.plots.curves import describe_curves, learning_curves
+from workbench.plots.diagram import DiagramAnswer, DiagramEditor, causal_diagram, describe_diagram
 from workbench.plots.figure import COLORS, DASHES, MARKERS, show, style
 from workbench.plots.live import LivePanel
 from workbench.plots.play import play
@@ -11,8 +12,12 @@ __all__ = [
     "COLORS",
     "DASHES",
     "MARKERS",
+    "DiagramAnswer",
+    "DiagramEditor",
     "LivePanel",
+    "causal_diagram",
     "describe_curves",
+    "describe_diagram",
     "describe_tree",
     "family_tree",
     "learning_curves",
