@@ -174,6 +174,10 @@ class KLUCB(_Counting):
     def decide(self, rng: np.random.Generator) -> Array:
         return kl_upper(self.means(), math.log(self.t) / self.n).argmax(1)
 
+    def update(self, arm: Array, reward: Array) -> None:
+        _check_coin(self, reward, "UCB1")
+        super().update(arm, reward)
+
 
 def kl_upper(mean: Array, level: Array, steps: int = 6) -> Array:
     """The largest q in [mean, 1] with kl(mean, q) <= level, for coins; mean, level [...] -> [...].
@@ -202,6 +206,10 @@ class Thompson(_Counting):
     def choose(self, rng: np.random.Generator) -> Array:
         self.t += 1
         return rng.beta(self.s + 1, self.n - self.s + 1).argmax(1)
+
+    def update(self, arm: Array, reward: Array) -> None:
+        _check_coin(self, reward, "GaussianThompson")
+        super().update(arm, reward)
 
 
 class GaussianThompson(_Counting):
@@ -234,6 +242,14 @@ def get(name: str) -> Policy:
     if name not in POLICIES:
         raise LookupError(f"no policy {name!r}; there are {', '.join(POLICIES)}")
     return POLICIES[name]()
+
+
+def _check_coin(policy: object, reward: Array, instead: str) -> None:
+    if reward.min() < 0 or reward.max() > 1:
+        outside = reward[(reward < 0) | (reward > 1)][0]
+        raise ValueError(
+            f"{type(policy).__name__} expects rewards between 0 and 1, not {outside:g}: scale them, or use {instead}"
+        )
 
 
 def _positive(name: str, value: float) -> float:
