@@ -432,15 +432,16 @@ for shift, noise in changes:
 #
 # - *Small shifts hurt little.* A quarter of the range either way, and the network still plays like Thompson with the training prior,
 #   and both almost as well as the one who was told.
-# - *Large shifts break it, downwards worse than a wrong prior does.* In a world where every arm pays less than it has ever seen, each pull
-#   disappoints and it wanders on (look at the changes of arm); in a world where every arm pays more, the first arm it touches looks like a miracle and it stays. Thompson
-#   with the training prior, here the *wrong prior*, makes the same two mistakes for the same reason, but he at least does his wrong sums
-#   exactly. Far from its training
-#   nothing obliges the network's answers to be the posterior of any prior.
-# - *The wrong noise is a different story.* With less noise than it believes in, it goes on doubting where it could be sure, and loses twice what
-#   it need. With more noise, it is too sure too early; and yet it loses *no more* than the Thompson who was told, at 0.6 clearly less. That is no merit of the
-#   network: an honest Thompson who knows how little he knows explores for longer than thirty pulls can repay. He does not know the horizon,
-#   and nor does anybody else in this table. Greedy, who never cared, is hard to beat at the noisy end too.
+# - *Large shifts break it, downwards worse than a wrong prior does.* In a world where every arm pays less than it has ever seen, each
+#   pull disappoints and it wanders on (look at the changes of arm); in a world where every arm pays more, the first arm it touches looks
+#   like a miracle and it stays. Thompson with the training prior, here the *wrong prior*, makes the same two mistakes for the same
+#   reason, but he at least does his wrong sums exactly. Far from its training nothing obliges the network's answers to be the posterior of
+#   any prior.
+# - *The wrong noise is a different story.* With less noise than it believes in, it goes on doubting where it could be sure, and loses
+#   twice what it need. With more noise, it is too sure too early; and yet it loses *no more* than the Thompson who was told, at 0.6
+#   clearly less. That is no merit of the network: an honest Thompson who knows how little he knows explores for longer than thirty pulls
+#   can repay. He does not know the horizon, and nor does anybody else in this table. Greedy, who never cared, is hard to beat at the
+#   noisy end too.
 #
 # ## 7 Two ways to spoil the data
 #
