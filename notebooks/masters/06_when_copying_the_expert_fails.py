@@ -57,7 +57,7 @@ print({who: round(value, 6) for who, value in earned.items()})
 # %%
 ROAD = {"directed": [("Z", "X"), ("Z", "Y"), ("X", "Y"), ("L", "X"), ("L", "W")], "bidirected": [("W", "Y")]}
 DRAWN = {"order": NAMES, "hidden": ["L"], "actions": ["X"], "outcome": "Y",
-         "at": {"Z": (0, 0), "L": (0.6, 1.1), "W": (2, 1.1), "X": (1.3, 0), "Y": (2.6, 0)}}  # fmt: skip
+         "at": {"Z": (0, 0), "L": (0.6, 1.1), "W": (2.6, 1.1), "X": (1.3, 0), "Y": (2.6, 0)}}  # fmt: skip
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(9.2, 3.4), width_ratios=[1.25, 1])
 plots.causal_diagram(**ROAD, **DRAWN, ax=left)
@@ -414,7 +414,7 @@ plain = imitation.behaviour_cloning(drawing, log, names, "Y", {"X": ()})
 solved = imitation.through_surrogate(log, names, way)
 for name, made in (("copy of P(x)", plain), ("through S", solved)):
     print(f"{name:14} plays 1 with chance {made.policies['X'].table[1]:.2f}, earns {digits.value(made.policies):.5f}; {made}")
-print(f"expert{'':30}earns {digits.expert_value:.5f}")
+print(f"{'expert':14}{'':29} earns {digits.expert_value:.5f}")
 
 # %% [markdown]
 # The copy answers 1 in 82 % of the cases, like the expert, and falls short. The policy that imitates answers 1 *always*, which the expert

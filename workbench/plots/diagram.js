@@ -30,12 +30,12 @@ function render({ model, el }) {
   const nodes = model.get("nodes");
   const xs = nodes.map((n) => n.x), ys = nodes.map((n) => n.y);
   const left = Math.min(...xs), top = Math.max(...ys), right = Math.max(...xs), bottom = Math.min(...ys);
-  const width = (right - left) * UNIT + 110, height = (top - bottom) * UNIT + 250;
+  const width = (right - left) * UNIT + 110, height = (top - bottom) * UNIT + 215;
   const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": "causal diagram" });
   svg.style.maxWidth = `${width}px`;
   el.querySelector(".canvas").appendChild(svg);
   const place = {};
-  for (const n of nodes) place[n.name] = { x: (n.x - left) * UNIT + 55, y: (top - n.y) * UNIT + 120 };
+  for (const n of nodes) place[n.name] = { x: (n.x - left) * UNIT + 55, y: (top - n.y) * UNIT + 95 };
   const defs = make("defs", {}, svg);
   for (const [name, color] of [["plain", "currentColor"], ["open", "#d55e00"]]) {
     const marker = make("marker", {
@@ -60,7 +60,7 @@ function render({ model, el }) {
   function route(a, b, two) {
     const p = place[a], q = place[b], dx = q.x - p.x, dy = q.y - p.y, long = Math.hypot(dx, dy) || 1;
     let bend = 0;
-    if (two) bend = dx >= 0 ? 0.45 : -0.45;
+    if (two) bend = dx > 0 ? 0.45 : -0.45;
     else {
       const blocked = nodes.some((n) => {
         const r = place[n.name];

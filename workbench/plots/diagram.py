@@ -75,7 +75,7 @@ def causal_diagram(
         fig = ax.figure if ax is not None else None
         if ax is None:
             fig, ax = pyplot.subplots(figsize=(1.25 * (max(xs) - min(xs)) + 1.6, 1.25 * (max(ys) - min(ys)) + 2.4))
-        reach = []
+        reach_x, reach_y = [], []
         for pairs, style in ((directed, "-|>"), (bidirected, "<|-|>")):
             for a, b in pairs:
                 (x0, y0), (x1, y1) = place[a], place[b]
@@ -93,12 +93,14 @@ def causal_diagram(
                     zorder=2 if strong else 1,
                 )
                 ax.add_patch(arrow)
-                reach.append((y0 + y1) / 2 - bend * (x1 - x0) / 2)
+                reach_x.append((x0 + x1) / 2 + bend * (y1 - y0) / 2)
+                reach_y.append((y0 + y1) / 2 - bend * (x1 - x0) / 2)
         for name, (x, y) in place.items():
             _node(ax, name, x, y, name in hidden, name in actions, name == outcome, name in looks_at)
         ax.set_aspect("equal")
         ax.axis("off")
-        ax.set(xlim=(min(xs) - 0.45, max(xs) + 0.45), ylim=(min([*ys, *reach]) - 0.4, max([*ys, *reach]) + 0.4))
+        wide, high = [*xs, *reach_x], [*ys, *reach_y]
+        ax.set(xlim=(min(wide) - 0.4, max(wide) + 0.4), ylim=(min(high) - 0.4, max(high) + 0.4))
         if title:
             ax.set_title(title, fontsize=11)
     return fig
