@@ -77,7 +77,7 @@ class Greedy(_Counting):
 
 
 class ExploreFirst(_Counting):
-    """Each arm `pulls` times, then the best one for good (Slivkins 2019, algorithm 1.1).
+    """Each arm `pulls` times, then the best one for good (Slivkins 2019, chapter 1).
 
     pulls: default (T / K)^(2/3) (ln T)^(1/3), for which regret is of order T^(2/3) (K ln T)^(1/3), at most T / K.
     """
@@ -102,7 +102,7 @@ class ExploreFirst(_Counting):
 class EpsilonGreedy(_Counting):
     """The best arm so far, but with chance epsilon any arm.
 
-    epsilon: a fixed chance, or None for t^(-1/3) (K ln t)^(1/3), at most 1, which needs no horizon (Slivkins 2019, theorem 1.6).
+    epsilon: a fixed chance, or None for t^(-1/3) (K ln t)^(1/3), at most 1, which needs no horizon (Slivkins 2019, chapter 1).
     """
 
     def __init__(self, epsilon: float | None = 0.1) -> None:
@@ -122,7 +122,7 @@ class EpsilonGreedy(_Counting):
 class SuccessiveElimination(_Counting):
     """All arms in turn; one whose upper bound is below another's lower bound is given up (Even-Dar, Mannor and Mansour 2006).
 
-    The radius is sqrt(2 ln T / n), as in Slivkins 2019, algorithm 1.3.
+    The radius is sqrt(2 ln T / n), as in Slivkins 2019, chapter 1.
     """
 
     def start(self, repetitions: int, arms: int, horizon: int) -> None:
