@@ -223,14 +223,16 @@ needed = check("21.seeds_needed", seeds_needed).function
 
 # %% [markdown]
 # The formula pretends that the spread is known exactly. `stats.seeds_for` uses the t distribution, which does not, and asks for one or two
-# seeds more. Take the first eight seeds of the recorded study as our pilot, and 2 points as what would matter to us.
+# seeds more. Take the first eight seeds of the recorded study as our pilot, and say that 2.5 points would matter to us.
 
 # %%
+matters = 2.5  # points
 pilot = 100 * (scores["reinforce"] - scores["grpo"])[:8]
 spread, apart = pilot.std(ddof=1), np.sqrt(sum((100 * scores[a][:8]).var(ddof=1) for a in ("reinforce", "grpo")) / 2)
 print(f"spread of the paired difference: {spread:.2f} points; of one arm's runs: {apart:.2f} points")
-print(f"seeds for 2 points, paired:   formula {needed(2, spread)}, exact {stats.seeds_for(2 / spread, paired=True)}")
-print(f"seeds for 2 points, unpaired: {stats.seeds_for(2 / apart)} for each arm")
+asked = stats.seeds_for(matters / spread, paired=True)
+print(f"seeds for {matters} points, paired:   formula {needed(matters, spread)}, exact {asked}")
+print(f"seeds for {matters} points, unpaired: {stats.seeds_for(matters / apart)} for each arm")
 
 delta = np.linspace(0.5, 5, 91)
 fig, ax = plt.subplots(figsize=(7, 3.4))
@@ -260,7 +262,7 @@ plots.show(fig, alt="Power of a paired t-test against the true difference: 80 % 
 plan = {
     "claim": "reinforce beats grpo", "arms": ["reinforce", "grpo"], "task": "addition, from data/careless_pupil",
     "score": "share of 256 test problems right at temperature 1, after the last update", "budget": "12 updates",
-    "matters": "2 points", "seeds": [1000, 1000 + stats.seeds_for(2 / spread, paired=True)],
+    "matters": f"{matters} points", "seeds": [1000, 1000 + asked],
     "test": "paired permutation test at 5 %, one comparison, no looks before the end",
     "failed runs": "count as the worst score for whichever side they would help",
 }  # fmt: skip
@@ -272,9 +274,9 @@ print(written, "\n\nsha256", hashlib.sha256(written.encode()).hexdigest()[:16])
 # nothing is ever run twice (here we keep nothing: `store=None`).
 
 # %%
-task = text("addition", start=data / "careless_pupil", evaluate_every=6, problems=256)
+task = text("addition", start=data / "careless_pupil", evaluate_every=12, problems=256)
 study = wb.compare(plan["arms"], task, range(*plan["seeds"]), budget=plan["budget"], store=None)
-study.summary(margin=0.02)
+study.summary(margin=matters / 100)
 
 # %%
 study.plot("final", caption="Every run as a dot; the bar is the interquartile mean, the mean of the middle half of the runs, with a "
