@@ -194,6 +194,10 @@ def test_an_index_policy_is_its_formula(name):
 def test_successive_elimination_gives_up_the_worse_arm():
     played = play.play(policies.SuccessiveElimination(), Bernoulli([0.9, 0.1]), 2000, 50)
     assert played.pulls[:, 1].max() < 200 and played.pulls[:, 1].min() > 10
+    # without noise an arm goes when two radii fit between it and the best: 2 sqrt(2 ln T / n) < gap
+    sure = play.play(policies.SuccessiveElimination(), Gaussian([1.0, 0.5, 0.4], std=0), 5000, 2)
+    expected = [math.floor(8 * math.log(5000) / gap**2) + 1 for gap in (0.5, 0.6)]
+    assert sure.pulls[:, 1:].tolist() == [expected, expected]
     equal = play.play(policies.SuccessiveElimination(), Gaussian([0.5, 0.5], std=0), 100, 3)
     assert np.array_equal(equal.pulls, np.full((3, 2), 50))
 
