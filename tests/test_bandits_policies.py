@@ -419,12 +419,12 @@ class _Full(policies.Uniform):
         (lambda: play.play(policies.UCB1(), TEN, 10, 0), "repetitions must be a whole number of at least 1, not 0"),
         (lambda: play.play(policies.UCB1(), TEN, 10, True), "repetitions must be a whole number of at least 1, not True"),
         (
-            lambda: play.play(policies.Thompson(), Gaussian([0.0, 1.0]), 50, 5),
-            "Thompson expects rewards between 0 and 1, not .*: scale them, or use GaussianThompson",
+            lambda: play.play(policies.Thompson(), Gaussian([0.5, 2.0], std=0), 50, 5),
+            "Thompson expects rewards between 0 and 1, not 2: scale them, or use GaussianThompson",
         ),
         (
-            lambda: play.play(policies.KLUCB(), Gaussian([0.0, 1.0]), 50, 5),
-            "KLUCB expects rewards between 0 and 1, not .*: scale them, or use UCB1",
+            lambda: play.play(policies.KLUCB(), Gaussian([0.0, -1.0], std=0), 50, 5),
+            "KLUCB expects rewards between 0 and 1, not -1: scale them, or use UCB1",
         ),
         (lambda: policies.EpsilonGreedy(1.5), "epsilon is a chance, between 0 and 1, not 1.5"),
         (lambda: policies.UCB1(0), "scale must be positive, not 0"),
