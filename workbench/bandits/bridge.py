@@ -23,18 +23,8 @@ from torch import Tensor
 
 from workbench import seeding
 from workbench.bandits.offline import Log
+from workbench.bandits.problems import Stochastic
 from workbench.batch import Batch, Origin
-
-
-class Arms(Protocol):
-    """A bandit whose arms stay as they are: `Bernoulli` and `Gaussian` of `workbench.bandits.problems`."""
-
-    means: tuple[float, ...]
-
-    @property
-    def arms(self) -> int: ...
-    def luck(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray: ...
-    def reward(self, mean: np.ndarray, luck: np.ndarray) -> np.ndarray: ...
 
 
 class Puller(Protocol):
@@ -46,7 +36,7 @@ class Puller(Protocol):
 
 
 def rollout(
-    policy: Puller, problems: Arms | Sequence[Arms], contexts: Any = (0,), *, group_size: int, seed: int, temperature: float = 1.0
+    policy: Puller, problems: Stochastic | Sequence[Stochastic], contexts: Any = (0,), *, group_size: int, seed: int, temperature: float = 1.0
 ) -> Batch:  # fmt: skip
     """`group_size` pulls in each of the contexts [N].
 

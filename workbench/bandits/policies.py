@@ -17,7 +17,7 @@ from workbench.bandits.play import Policy
 from workbench.bandits.problems import Array
 
 
-class _Counting:
+class Counting:
     """Keeps n and s, and pulls every arm once before anything else."""
 
     feedback = "bandit"
@@ -62,21 +62,21 @@ class _Counting:
 _STATE = ("t", "horizon", "arms", "n", "s", "best", "alive", "rounds")
 
 
-class Uniform(_Counting):
+class Uniform(Counting):
     """Every arm with the same chance: what learning has to beat."""
 
     def decide(self, rng: np.random.Generator) -> Array:
         return rng.integers(0, self.arms, len(self._rows))
 
 
-class Greedy(_Counting):
+class Greedy(Counting):
     """Every arm once, then always the one with the best mean so far."""
 
     def decide(self, rng: np.random.Generator) -> Array:
         return self.means().argmax(1)
 
 
-class ExploreFirst(_Counting):
+class ExploreFirst(Counting):
     """Each arm `pulls` times, then the best one for good (Slivkins 2019, chapter 1).
 
     pulls: default (T / K)^(2/3) (ln T)^(1/3), for which regret is of order T^(2/3) (K ln T)^(1/3), at most T / K.
@@ -99,7 +99,7 @@ class ExploreFirst(_Counting):
         return self.best
 
 
-class EpsilonGreedy(_Counting):
+class EpsilonGreedy(Counting):
     """The best arm so far, but with chance epsilon any arm.
 
     epsilon: a fixed chance, or None for t^(-1/3) (K ln t)^(1/3), at most 1, which needs no horizon (Slivkins 2019, chapter 1).
@@ -119,7 +119,7 @@ class EpsilonGreedy(_Counting):
         return np.where(rng.random(len(self._rows)) < epsilon, random, self.means().argmax(1))
 
 
-class SuccessiveElimination(_Counting):
+class SuccessiveElimination(Counting):
     """All arms in turn; one whose upper bound is below another's lower bound is given up (Even-Dar, Mannor and Mansour 2006).
 
     The radius is sqrt(2 ln T / n), as in Slivkins 2019, chapter 1.
@@ -141,7 +141,7 @@ class SuccessiveElimination(_Counting):
         return behind.argmin(1)
 
 
-class UCB1(_Counting):
+class UCB1(Counting):
     """The arm with the largest mean + sqrt(2 ln t / n) after t rounds (Auer, Cesa-Bianchi and Fischer 2002).
 
     scale: in place of the 2.
@@ -154,7 +154,7 @@ class UCB1(_Counting):
         return self.optimistic(self.scale * math.log(self.t - 1))  # t counts the round to come
 
 
-class MOSS(_Counting):
+class MOSS(Counting):
     """The arm with the largest mean + sqrt(max(0, ln(T / (K n))) / n) (Audibert and Bubeck 2009): of order sqrt(K T)."""
 
     def decide(self, rng: np.random.Generator) -> Array:
@@ -165,7 +165,7 @@ class MOSS(_Counting):
         return self._width.argmax(1)
 
 
-class KLUCB(_Counting):
+class KLUCB(Counting):
     """The arm with the largest q for which n kl(mean, q) <= ln t: for coins (Garivier and Cappe 2011, with c = 0).
 
     Its regret grows with the Lai-Robbins constant, which no policy can better in the long run.
@@ -197,7 +197,7 @@ def kl_upper(mean: Array, level: Array, steps: int = 6) -> Array:
     return np.where((p >= 1) | ~np.isfinite(q), np.maximum(p, np.where(p > 0, 1.0, -np.expm1(-level))), q)
 
 
-class Thompson(_Counting):
+class Thompson(Counting):
     """Thompson sampling for coins: draw a chance for each arm from its Beta posterior, pull the largest (Thompson 1933).
 
     The prior is uniform, Beta(1, 1). Rewards between 0 and 1 count as that share of a success.
@@ -212,7 +212,7 @@ class Thompson(_Counting):
         super().update(arm, reward)
 
 
-class GaussianThompson(_Counting):
+class GaussianThompson(Counting):
     """Thompson sampling for normal rewards of known standard deviation, with a normal prior on the means."""
 
     def __init__(self, std: float = 1.0, prior_mean: float = 0.0, prior_std: float = 1.0) -> None:

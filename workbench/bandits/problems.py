@@ -53,7 +53,7 @@ class Problem(Protocol):
         ...
 
 
-class _Stochastic:
+class Stochastic:
     """Arms whose rewards are independent draws from distributions that stay as they are."""
 
     means: tuple[float, ...]
@@ -100,7 +100,7 @@ class _Stochastic:
 
 class _Independent:
     def __init__(
-        self, problem: _Stochastic, repetitions: int, horizon: int, rng: np.random.Generator, full: bool
+        self, problem: Stochastic, repetitions: int, horizon: int, rng: np.random.Generator, full: bool
     ) -> None:
         self.problem, self.repetitions, self.left, self.rng, self.full = problem, repetitions, horizon, rng, full
         self.means, self.gaps = np.array(problem.means), problem.gaps
@@ -122,7 +122,7 @@ class _Independent:
 
 
 @dataclass(frozen=True)
-class Bernoulli(_Stochastic):
+class Bernoulli(Stochastic):
     """Arm k pays 1 with a chance of means[k], otherwise 0.
 
     Raises:
@@ -149,7 +149,7 @@ class Bernoulli(_Stochastic):
 
 
 @dataclass(frozen=True)
-class Gaussian(_Stochastic):
+class Gaussian(Stochastic):
     """Arm k pays means[k] plus normal noise of standard deviation `std`.
 
     Raises:
