@@ -36,7 +36,8 @@ class Puller(Protocol):
 
 
 def rollout(
-    policy: Puller, problems: Stochastic | Sequence[Stochastic], contexts: Any = (0,), *, group_size: int, seed: int, temperature: float = 1.0
+    policy: Puller, problems: Stochastic | Sequence[Stochastic], contexts: Any = (0,), *, group_size: int, seed: int,
+    temperature: float = 1.0,
 ) -> Batch:  # fmt: skip
     """`group_size` pulls in each of the contexts [N].
 
