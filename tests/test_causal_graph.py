@@ -200,6 +200,22 @@ def test_the_table_of_graphs_by_the_algorithm_and_by_brute_force(name):
     assert len(every) == {"z first": 4, "z between": 1, "actions confounded": 1}.get(name, len(every))
 
 
+def test_an_action_may_affect_what_it_shares_a_cause_with():
+    """Rare: only with the action's own arrows cut is C apart from A (random graphs seldom have it)."""
+    graph = g.diagram("A->B A->C B->D C->E D->E A<->B B<->D C<->D", "A B C D E")
+    verdict = g.sequential_pi_backdoor(graph, ["A", "B", "D"], "E")
+    edges = [(0, 1), (0, 2), (1, 3), (2, 4), (3, 4)], [(0, 1), (1, 3), (2, 3)]
+    assert masks(verdict.sets) in smallest(by_definition(5, *edges, [0, 1, 3]))
+
+
+def test_the_earliest_action_answers_for_a_shared_cause():
+    """A is covered through B and D, and only the earlier of the two may answer: C comes between them."""
+    graph = g.diagram("A->B A->D B->E C->D C->E D->E A<->C", "A B C D E")
+    edges = [(0, 1), (0, 3), (1, 4), (2, 3), (2, 4), (3, 4)], [(0, 2)]
+    assert by_definition(5, *edges, [0, 1, 3]) == set()
+    assert g.sequential_pi_backdoor(graph, ["A", "B", "D"], "E").action == "A"
+
+
 def test_z_must_not_enter_and_the_collider_is_named():
     graph, _ = kumor("z must not enter")
     refused = g.admissible(graph, {"X1": [], "X2": ["Z"]}, "Y")
@@ -249,6 +265,8 @@ def test_verdicts_sets_and_reasons_on_random_graphs_of_five_variables():
         assert {masks(sets) for sets in g.minimal_sets(graph, actions, NAMES[outcome])} == smallest(every)
         if not verdict.imitable:
             assert str(verdict.path) in verdict.reason and verdict.action in actions
+            if verdict.reason.startswith("nothing that"):  # then no set whatever closes it
+                assert not set(verdict.path.nodes[1:-1]) & set(graph.before(verdict.action)) and not verdict.path.colliders
             continue
         yes += 1
         assert masks(verdict.sets) in smallest(every)
