@@ -279,11 +279,10 @@ class OnRay:
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error")
         # Ray gives a task of one CPU one thread; by default it would fill one node before it uses the next
         self._perform = ray.remote(num_cpus=1, max_retries=0, scheduling_strategy="SPREAD")(_perform_on_ray)
-        self._places = max(1, int(ray.cluster_resources().get("CPU", 1)))
         self._running: dict[Any, Job] = {}
 
     def free(self) -> bool:
-        return len(self._running) < self._places
+        return len(self._running) < max(1, self._ray.cluster_resources().get("CPU", 1))  # nodes come and go
 
     def start(self, job: Job) -> None:
         self._running[self._perform.remote(job.payload, [p or os.getcwd() for p in sys.path])] = job
