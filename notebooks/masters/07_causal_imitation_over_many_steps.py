@@ -223,14 +223,13 @@ for i in range(len(WAYS)):
         column = missed[name][:, i]
         if np.isnan(column).any() or column.max() < 1e-9:
             said = "refused" if np.isnan(column).any() else "0 in every model"
-            ax.text(0.004, j + 0.27 * (i - 1), said, va="center", fontsize=9, color=plots.COLORS[(2, 1, 3)[i]])
+            ax.text(0.004, j + 0.27 * (i - 1), said, va="center", fontsize=9)
             continue
         found = stats.t_interval(column)
         tops.append(found.high)
         ax.barh(j + 0.27 * (i - 1), column.mean(), 0.25, color=plots.COLORS[(2, 1, 3)[i]])
         ax.plot([found.low, found.high], [j + 0.27 * (i - 1)] * 2, color="black", linestyle="-", linewidth=1.5)
-ax.set(yticks=range(4), yticklabels=NAMES, xlabel="mean error of the copy's chance of Y = 1, percentage points", xlim=(0, 1.45 * max(tops)))
-ax.invert_yaxis()
+ax.set(yticks=range(4), yticklabels=NAMES, xlabel="mean error of the copy's chance of Y = 1, percentage points", xlim=(0, 1.45 * max(tops)), ylim=(3.5, -0.5))
 handles = [plt.Rectangle((0, 0), 1, 1, color=plots.COLORS[c]) for c in (2, 1, 3)]
 ax.legend(handles, WAYS, loc="upper right", fontsize=9, frameon=True, framealpha=1, edgecolor="white")
 plots.show(
