@@ -14,19 +14,26 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from workbench import bandits as bandits
+    from workbench import causal as causal
     from workbench import course as course
     from workbench import models as models
     from workbench import objective as objective
     from workbench import plots as plots
     from workbench import recipes as recipes
     from workbench import sample as sample
+    from workbench import sandbox as sandbox
     from workbench import seeding as seeding
     from workbench import stats as stats
+    from workbench import study as study
     from workbench import tasks as tasks
     from workbench.batch import Batch as Batch
     from workbench.batch import Origin as Origin
     from workbench.batch import Stop as Stop
     from workbench.objective import *  # noqa: F403
+    from workbench.study import compare as compare
+    from workbench.study import runs as runs
+    from workbench.study import sweep as sweep
     from workbench.train import evaluate as evaluate
     from workbench.train import sft as sft
     from workbench.train import train as train
@@ -38,8 +45,8 @@ _HOME = {
     "Batch": "batch", "Origin": "batch", "Stop": "batch",
     "compare": "study", "runs": "study", "sweep": "study",
     "evaluate": "train", "sft": "train", "train": "train",
-    "course": None, "models": None, "objective": None, "plots": None, "recipes": None, "sample": None, "seeding": None,
-    "stats": None, "study": None, "tasks": None,
+    "bandits": None, "causal": None, "course": None, "models": None, "objective": None, "plots": None, "recipes": None,
+    "sample": None, "sandbox": None, "seeding": None, "stats": None, "study": None, "tasks": None,
 }  # fmt: skip
 
 

@@ -218,14 +218,14 @@ plots.play(ask, a=IntSlider(value=37, min=10, max=99), sign=["*", "+", "-"], b=I
 #
 # | part | what it asks |
 # |---|---|
-# | **I Bandits** | One decision: how to learn while you earn, from logged choices, and when a hidden cause fools you. |
-# | **II Causal imitation** | Why does a perfect copy of an expert drive worse? What to do when the expert sees more than you. |
-# | **III Policy gradients to GRPO** | From one token to many: [09 From a bandit to GRPO](09_from_a_bandit_to_grpo.ipynb) · [10 A tiny language model](10_a_tiny_language_model.ipynb) · [11 GRPO on verifiable rewards](11_grpo_on_verifiable_rewards.ipynb) |
+# | **I Bandits** | One decision: how to learn while you earn, from logged choices, and when a hidden cause fools you. [01 Multi-armed bandits](01_multi_armed_bandits.ipynb) · [02 Contexts, adversaries and budgets](02_contexts_adversaries_and_budgets.ipynb) · [03 Learning from logged choices](03_learning_from_logged_choices.ipynb) · [04 Bandits with hidden causes](04_bandits_with_hidden_causes.ipynb) · [05 A transformer that learns to explore](05_a_transformer_that_learns_to_explore.ipynb) |
+# | **II Causal imitation** | Why does a perfect copy of an expert drive worse? What to do when the expert sees more than you. [06 When copying the expert fails](06_when_copying_the_expert_fails.ipynb) · [07 Causal imitation over many steps, and inverse RL](07_causal_imitation_over_many_steps.ipynb) · [08 Partial identification: imitating with bounds](08_partial_identification.ipynb) |
+# | **III Policy gradients to GRPO** | From one token to many. [09 From a bandit to GRPO, against the exact gradient](09_from_a_bandit_to_grpo.ipynb) · [10 A tiny language model](10_a_tiny_language_model.ipynb) · [11 GRPO on verifiable rewards](11_grpo_on_verifiable_rewards.ipynb) |
 # | **IV Turns and tools** | Which of many turns deserved the reward? Code, tools, long horizons. |
-# | **V Scale** | Real models, GPUs, and how to find out whether a difference is real. |
+# | **V Scale** | Real models, GPUs, and how to find out whether a difference is real. [21 Testing a hypothesis](21_testing_a_hypothesis.ipynb) |
 #
-# New to all of this: 09 and 10 in either order, then 11. You know transformers: begin with 09. You know reinforcement learning: begin
-# with 10.
+# New to all of this: from 01 on, in order. You know transformers: begin with 09. You know reinforcement learning: begin with 10. You have an
+# idea to test: begin with 21. Part II needs 01 and 04, and nothing of parts III to V.
 #
 # At the end you will have written, by hand and checked against something exact, each piece that stands between a slot machine and a language model that uses
 # tools over many turns; and you will know how to test an idea of your own, and what you may claim.
