@@ -14,7 +14,8 @@ RIGHT = "def double(x): return 2 * x"
 EQUAL = "class A:\n    __eq__ = lambda self, other: True\ndef double(x): return A()"
 FORGERIES = {
     ("exit code", "leaves with success"): "raise SystemExit(0)",
-    ("exit code", "leaves with success, unasked"): "exit = __import__('sys').exit\ndef double(x): exit()",
+    ("exit code", "leaves with success when called"): "double = lambda x: exit()",
+    ("exit code", "leaves with success by another name"): "double = lambda x: quit()",
     ("exit code", "leaves without unwinding"): "import os\ndef double(x): os._exit(0)",
     ("exit code", "is equal to everything"): EQUAL,
     ("marker", "prints the line and leaves"): f"print({naive.MARKER!r})\nraise SystemExit",

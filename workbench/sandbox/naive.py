@@ -24,8 +24,9 @@ _EXIT_CODE = """
 def verdict():
     import os, sys
     os._exit = sys.exit
+    names = {{"__name__": "__main__", "exit": sys.exit, "quit": sys.exit}}  # which `-S` takes from a script
     try:
-        exec(compile({script!r}, "script", "exec"), {{"__name__": "__main__"}})
+        exec(compile({script!r}, "script", "exec"), names)
     except SystemExit as left:
         return left.code if isinstance(left.code, int) else int(left.code is not None)
     except BaseException:
