@@ -10,8 +10,9 @@ import pytest
 from workbench import course
 from workbench.course import checks
 
+# 98: no chapter of the course, so that none of its checks is declared while the registry is another
 MASTER = '''# %% [markdown]
-# # 03 · A chapter
+# # 98 · A chapter
 # **The question.** Why? **You will be able to** do it. **Time.** 5 minutes. **You need.** Nothing.
 
 # %% tags=["slider"]
@@ -49,7 +50,7 @@ def folders(tmp_path):
     masters, notebooks = tmp_path / "masters", tmp_path / "notebooks"
     masters.mkdir()
     notebooks.mkdir()
-    (masters / "03_chapter.py").write_text(MASTER)
+    (masters / "98_chapter.py").write_text(MASTER)
     return masters, notebooks
 
 
@@ -63,7 +64,7 @@ def _code(notebook):
 
 
 def test_the_learner_gets_stubs_and_the_solution_keeps_the_answer(folders):
-    master = folders[0] / "03_chapter.py"
+    master = folders[0] / "98_chapter.py"
     unsolved, full = _code(course.learner(master)), _code(course.solved(master))
     assert unsolved[0] == 'def double(x):\n    """Twice x."""\n    return None  # your code here'
     assert full[0] == 'def double(x):\n    """Twice x."""\n    y = 2 * x\n    return y'
@@ -75,9 +76,9 @@ def test_the_learner_gets_stubs_and_the_solution_keeps_the_answer(folders):
 
 def test_the_build_is_the_same_bytes_and_drift_is_named(folders):
     masters, notebooks = folders
-    assert course.compare(masters, notebooks) == ["03_chapter.ipynb is missing: run `workbench course build`"]
-    assert [path.name for path in course.build(masters, notebooks)] == ["03_chapter.ipynb"]
-    first = (notebooks / "03_chapter.ipynb").read_bytes()
+    assert course.compare(masters, notebooks) == ["98_chapter.ipynb is missing: run `workbench course build`"]
+    assert [path.name for path in course.build(masters, notebooks)] == ["98_chapter.ipynb"]
+    first = (notebooks / "98_chapter.ipynb").read_bytes()
     assert course.build(masters, notebooks) == [] and course.compare(masters, notebooks) == []
     loaded = json.loads(first)
     assert all(not cell.get("outputs") and not cell.get("execution_count") for cell in loaded["cells"])
@@ -87,11 +88,11 @@ def test_the_build_is_the_same_bytes_and_drift_is_named(folders):
     assert len(set(ids)) == len(ids)
 
     # a new cell changes no other cell's id
-    (masters / "03_chapter.py").write_text(MASTER.replace("# %%\nanswer", "# %%\n1 + 1\n\n# %%\nanswer"))
-    assert "is not what 03_chapter.py makes" in course.compare(masters, notebooks)[0]
+    (masters / "98_chapter.py").write_text(MASTER.replace("# %%\nanswer", "# %%\n1 + 1\n\n# %%\nanswer"))
+    assert "is not what 98_chapter.py makes" in course.compare(masters, notebooks)[0]
     course.build(masters, notebooks)
     assert set(ids) < {
-        cell["id"] for cell in json.loads((notebooks / "03_chapter.ipynb").read_bytes())["cells"]
+        cell["id"] for cell in json.loads((notebooks / "98_chapter.ipynb").read_bytes())["cells"]
     }
 
     (notebooks / "04_orphan.ipynb").write_text("{}")
@@ -107,13 +108,13 @@ def test_the_build_is_the_same_bytes_and_drift_is_named(folders):
     ],
 )
 def test_tags_that_do_not_match_are_refused(tmp_path, cell, words):
-    (tmp_path / "03_bad.py").write_text(f"# %%\n{cell}\n")
+    (tmp_path / "98_bad.py").write_text(f"# %%\n{cell}\n")
     with pytest.raises(ValueError, match=words):
-        course.solved(tmp_path / "03_bad.py")
+        course.solved(tmp_path / "98_bad.py")
 
 
 def test_the_lint_names_what_a_chapter_lacks(folders):
-    master = folders[0] / "03_chapter.py"
+    master = folders[0] / "98_chapter.py"
     assert course.lint(master) == ["0 exercises, at least 3 wanted"]
     good = "\n".join(f"# %% [markdown]\n# ## Exercise {i}: do it · ●●○○○ · 10 min\n" for i in (1, 2, 3))
     master.write_text(MASTER + good)
@@ -134,7 +135,7 @@ def _leave_one_out(r):
 @pytest.fixture
 def loo(registry):
     checks.expect(
-        "03.loo",
+        "98.loo",
         _leave_one_out,
         inputs=lambda rng: (rng.integers(0, 2, 6).astype(float) + np.arange(6),),
         mistakes={
@@ -148,17 +149,17 @@ def test_a_right_answer_passes_and_the_two_likely_mistakes_are_named(loo, capsys
     def mine(r):
         return _leave_one_out(r)
 
-    result = course.check("03.loo", mine)
+    result = course.check("98.loo", mine)
     assert result and result.status == "correct" and result.function is mine
     assert (
-        course.check("03.loo", lambda r: r - r.mean()).message == "your baseline includes the sample itself"
+        course.check("98.loo", lambda r: r - r.mean()).message == "your baseline includes the sample itself"
     )
-    result = course.check("03.loo", lambda r: (r - r.mean()) / r.std())
+    result = course.check("98.loo", lambda r: (r - r.mean()) / r.std())
     assert (
         not result and result.status == "wrong" and result.message == "you divided by the standard deviation"
     )
     assert result.function is _leave_one_out
-    assert capsys.readouterr().out.splitlines()[0] == "✔ 03.loo: correct"
+    assert capsys.readouterr().out.splitlines()[0] == "✔ 98.loo: correct"
 
 
 def _crashes(r):
@@ -193,45 +194,45 @@ def _unsolved(r):
 )
 @pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")
 def test_every_other_answer_is_told_in_words(loo, answer, status, words):
-    result = course.check("03.loo", answer)
+    result = course.check("98.loo", answer)
     assert result.status == status and words in result.message and result.function is _leave_one_out
 
 
 def test_values_tensors_structures_and_judges(registry):
     torch = pytest.importorskip("torch")
-    checks.expect("03.value", 0.25, mistakes={"you forgot to divide by two": 0.5})
-    assert course.check("03.value", 0.25) and course.check("03.value", torch.tensor(0.25))
-    assert course.check("03.value", 0.5).message == "you forgot to divide by two"
-    assert course.check("03.value", 0.3).message == "not 0.3"
-    assert course.check("03.value", ...).status == "not yet"
+    checks.expect("98.value", 0.25, mistakes={"you forgot to divide by two": 0.5})
+    assert course.check("98.value", 0.25) and course.check("98.value", torch.tensor(0.25))
+    assert course.check("98.value", 0.5).message == "you forgot to divide by two"
+    assert course.check("98.value", 0.3).message == "not 0.3"
+    assert course.check("98.value", ...).status == "not yet"
     checks.expect(
-        "03.words", lambda n: {"ids": [n, n + 1], "text": "a"}, inputs=lambda rng: (int(rng.integers(9)),)
+        "98.words", lambda n: {"ids": [n, n + 1], "text": "a"}, inputs=lambda rng: (int(rng.integers(9)),)
     )
-    assert course.check("03.words", lambda n: {"ids": (n, n + 1), "text": "a"})
-    assert not course.check("03.words", lambda n: {"ids": (n, n + 1), "text": "b"})
-    checks.expect("03.even", 2, judge=lambda x: None if x % 2 == 0 else "that is odd")
-    assert course.check("03.even", 8) and course.check("03.even", 3).message == "that is odd"
+    assert course.check("98.words", lambda n: {"ids": (n, n + 1), "text": "a"})
+    assert not course.check("98.words", lambda n: {"ids": (n, n + 1), "text": "b"})
+    checks.expect("98.even", 2, judge=lambda x: None if x % 2 == 0 else "that is odd")
+    assert course.check("98.even", 8) and course.check("98.even", 3).message == "that is odd"
 
 
 def test_declarations_that_cannot_work_are_refused(registry):
     with pytest.raises(ValueError, match="named like"):
         checks.expect("loo", 1)
-    checks.expect("03.x", 1)
+    checks.expect("98.x", 1)
     with pytest.raises(ValueError, match="twice"):
-        checks.expect("03.x", 1)
+        checks.expect("98.x", 1)
     with pytest.raises(ValueError, match="gives the right answer"):
-        checks.expect("03.y", 1, mistakes={"none at all": 1})
+        checks.expect("98.y", 1, mistakes={"none at all": 1})
     with pytest.raises(ValueError, match="judge refuses the reference"):
-        checks.expect("03.z", 1, judge=lambda x: "no")
+        checks.expect("98.z", 1, judge=lambda x: "no")
     with pytest.raises(ValueError, match="there is no check"):
-        course.check("03.nothing", 1)
+        course.check("98.nothing", 1)
 
 
 def test_a_grader_runs_the_same_checks(loo):
-    checks.expect("03.seven", 7)
-    assert course.names(3) == ["03.loo", "03.seven"]
-    results = course.grade("03", {"loo": lambda rewards: _leave_one_out(rewards)})  # a function of their own
-    assert [(r.name, r.status) for r in results] == [("03.loo", "correct"), ("03.seven", "not yet")]
+    checks.expect("98.seven", 7)
+    assert course.names(98) == ["98.loo", "98.seven"]
+    results = course.grade("98", {"loo": lambda rewards: _leave_one_out(rewards)})  # a function of their own
+    assert [(r.name, r.status) for r in results] == [("98.loo", "correct"), ("98.seven", "not yet")]
 
 
 def test_our_function_under_the_learners_name_is_not_counted_as_theirs():
