@@ -90,6 +90,31 @@ def test_where_only_the_reward_is_confounded_plain_gail_promises_what_it_does_no
     assert honest.lead >= float(seen.expert_value) - float(mdp.value(honest.policy))
 
 
+def test_on_the_xor_bandit_every_learner_says_that_there_is_no_certificate():
+    """With p = 1/2 nobody does better than a coin; the game's value is 1/2 (exact)."""
+    mdp = worlds.bandit_mdp(worlds.xor_bandit(0.5))
+    seen = mdp.observed
+    known = bounds.natural(seen, transitions=False)
+    learned = [
+        inverse.mwal(seen, known, np.ones((1, 1, 2)), rounds=50, rewards_identified=False),
+        inverse.gail(seen, known, rounds=50, rewards_identified=False),
+    ]
+    for found in learned:
+        assert found.lead == pytest.approx(0.5, abs=1e-6) == found.certificate.value
+        assert str(found.certificate).startswith("no certificate (the expert leads by at most 0.5)")
+
+
+def test_a_certificate_names_what_its_proof_needs():
+    mdp = worlds.two_state("deterministic expert")
+    seen = mdp.observed
+    plain = bounds.point(mdp.transitions, np.zeros((2, 2)), seen.start, seen.discount)
+    always_one = np.array([[[0.0, 1.0], [0.0, 1.0]]])  # what this expert does: nobody earns more of it
+    found = inverse.mwal(seen, plain, always_one, rounds=20)
+    assert found.certificate.proved and "nothing hidden enters" in found.certificate.assumptions[-1]
+    robust = inverse.mwal(seen, bounds.natural(seen), np.eye(4).reshape(4, 2, 2), rounds=20, rewards_identified=False)
+    assert "lie in the set" in robust.certificate.assumptions[1] and len(robust.certificate.assumptions) == 2
+
+
 @pytest.mark.parametrize(
     ("features", "message"),
     [

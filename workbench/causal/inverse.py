@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from workbench.causal.bounds import Uncertainty
+from workbench.causal.imitation import Certificate
 from workbench.causal.planning import robust_value, robust_value_iteration
 from workbench.causal.scm import Observed, _occupancy, as_policy
 
@@ -26,6 +27,7 @@ class Apprentice(NamedTuple):
         policies, mixture: one of the deterministic policies [N,S] is drawn for each episode, with these chances [N].
         lead: the expert's lead over the mixture is at most this, for every reward of the class in every MDP that fits.
         floor: no policy can promise a smaller lead. weights: the features' weights [K] that show it.
+        certificate: what `lead` proves, and what the proof needs.
     """
 
     policies: np.ndarray
@@ -33,6 +35,7 @@ class Apprentice(NamedTuple):
     lead: float
     floor: float
     weights: np.ndarray
+    certificate: Certificate
 
 
 def mwal(
@@ -73,7 +76,9 @@ def mwal(
     found, counts = np.unique(np.array(policies), axis=0, return_counts=True)
     mixture = counts / rounds
     sure = np.array([[_sure(known, policy, share * feature) for feature in features] for policy in found])
-    return Apprentice(found, mixture, float((expert - mixture @ sure).max()), float(floor), best)
+    lead = float((expert - mixture @ sure).max())
+    proof = _certificate(lead, "the reward is a mixture of the features", known, rewards_identified)
+    return Apprentice(found, mixture, lead, float(floor), best, proof)
 
 
 def _answer(
@@ -92,11 +97,13 @@ class Alike(NamedTuple):
     Attributes:
         policy: [S,X]. lead: the expert's lead is at most this, for every reward from 0 to 1 in every MDP that fits.
         divergence: Jensen-Shannon divergence, in nats, between the expert's occupancy and the imitator's, after each round.
+        certificate: what `lead` proves, and what the proof needs.
     """
 
     policy: np.ndarray
     lead: float
     divergence: np.ndarray
+    certificate: Certificate
 
 
 def gail(observed: Observed, known: Uncertainty, *, rounds: int = 300, rewards_identified: bool = True) -> Alike:
@@ -126,7 +133,16 @@ def gail(observed: Observed, known: Uncertainty, *, rounds: int = 300, rewards_i
     cells = np.eye(states * actions).reshape(-1, states, actions)
     sure = np.array([_sure(known, policy, share * cell) for cell in cells])
     lead = float(np.maximum(expert.ravel() - sure, 0).sum())
-    return Alike(policy, lead, np.array(divergences))
+    proof = _certificate(lead, "the reward lies between 0 and 1", known, rewards_identified)
+    return Alike(policy, lead, np.array(divergences), proof)
+
+
+def _certificate(lead: float, rewards: str, known: Uncertainty, identified: bool) -> Certificate:
+    worlds = "the transitions are as given" if known.free.max() < 1e-12 else "the transitions lie in the set given"
+    hidden = ("nothing hidden enters both the expert's choice and the reward",) if identified else ()
+    proved = lead <= 1e-9
+    reason = "no reward of the class puts the expert ahead" if proved else "some reward of the class may put the expert ahead"
+    return Certificate(proved, (rewards, worlds, *hidden), reason, lead)
 
 
 def _with(known: Uncertainty, reward: np.ndarray) -> Uncertainty:
