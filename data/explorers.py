@@ -14,7 +14,7 @@ import torch
 
 from workbench.bandits import in_context
 
-SIZES = ((3, 30, 2, 8000), (5, 50, 4, 7500))  # arms, pulls, heads, steps; with two heads five arms were learnt less well
+SIZES = ((3, 30, 2, 8000), (5, 50, 4, 6000))  # arms, pulls, heads, steps; with two heads five arms were learnt less well
 SEEDS, LOOKS = 3, 40  # LOOKS: how often in a training the test loss is looked at
 HERE = Path(__file__).parent
 

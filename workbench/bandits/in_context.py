@@ -451,7 +451,7 @@ def pretrain(
 
     A generator: each step happens when its record is asked for; stop when you like. AdamW; the learning rate rises over 100
     steps and falls to 0 along a cosine. A thousand steps come near Thompson sampling for 3 arms and 30 pulls; the recorded
-    networks (`data/explorers.py`) took 7,500 and 8,000.
+    networks (`data/explorers.py`) took 8,000, and 6,000 for 5 arms and 50 pulls: under three minutes of one core.
 
     Args:
         logs: who makes them; default: players who do not learn. The label is `Logs.best`.
