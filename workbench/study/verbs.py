@@ -49,7 +49,7 @@ def compare(
         seeds: how many (0, 1, ...), or which.
         budget: what each run may spend, such as "200 updates", "10_000 samples", "1e6 tokens" (generated), "60 seconds".
         metric: the one that decides (the task's own by default). better: "higher" or "lower".
-        stop: looks at which the study may end early, e.g. `stats.Sequential((8, 16, 24))`; then `seeds` are the most.
+        stop: looks at which the study may end early, e.g. `stats.Sequential((12, 18, 24))`; then `seeds` are the most.
         name: of the study's folder. store: the folder of all studies, or None to keep nothing.
         backend: "processes" (`workers` of them, one thread each; by default one a core), "in_process", or "ray" (`address` of
             the cluster). The results are the same to the bit, except under a budget in seconds.
