@@ -44,9 +44,9 @@ def mwal(
     """Multiplicative weights for apprenticeship learning, robust to what demonstrations leave open.
 
     In each round the adversary weighs the features [K,S,X] (from 0 to 1) towards those that the imitator earns too little of,
-    and the imitator answers with the policy that has the best promise. With known transitions `lead` and `floor` meet as
-    sqrt(ln K / rounds) (Syed and Schapire 2007, theorem 2); otherwise `lead` lets the adversary change the MDP for each
-    feature and each policy, so it may stay above the exact value.
+    and the imitator answers with the policy that has the best promise. With known transitions `lead` and `floor` meet at
+    the rate of sqrt(ln K / rounds) (Syed and Schapire 2007, theorem 2); otherwise `lead` lets the adversary change the MDP for
+    each feature and each policy, so it may stay above the exact value.
 
     Args:
         known: the transitions; its rewards are not looked at. rewards_identified: as in `games.imitation_game`.

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workbench.tasks.base import Problem, Reply, check_rate, slip, stream
+from workbench.tasks.base import Drawn, Problem, Reply, check_rate, slip
 
 
 @dataclass(frozen=True)
-class Addition:
+class Addition(Drawn):
     """Add two numbers of `digits` digits: `37+45=` is answered `82`; outcome 1 if that is exact, else 0.
 
     37+45 and 45+37 are in the same split, so that a test problem cannot be answered by remembering its mirror image.
@@ -30,9 +30,6 @@ class Addition:
     def max_tokens(self) -> int:
         return self.digits + 2  # the carry and the end of the turn
 
-    def problem(self, index: int, *, split: str = "train", seed: int = 0) -> Problem:
-        return stream(self.name, self._draw, index, split, seed)
-
     def _draw(self, rng: np.random.Generator) -> tuple[Problem, str]:
         smallest = 0 if self.digits == 1 else 10 ** (self.digits - 1)
         a, b = (int(n) for n in rng.integers(smallest, 10**self.digits, 2))
@@ -40,12 +37,6 @@ class Addition:
 
     def episode(self, problem: Problem) -> AdditionEpisode:
         return AdditionEpisode(problem)
-
-    def gold(self, problem: Problem) -> list[str]:
-        return [problem.answer]
-
-    def do_nothing(self, problem: Problem) -> list[str]:
-        return [""]
 
     def demonstration(self, problem: Problem, rng: np.random.Generator, error_rate: float = 0.0) -> list[str]:
         """The answer; with probability `error_rate` one of its digits is wrong."""

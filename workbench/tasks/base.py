@@ -136,6 +136,25 @@ def stream(
     )
 
 
+class Drawn:
+    """What most tasks share: problems drawn by `_draw` (see `stream`), answered in one turn by their answer, and by silence not
+    at all."""
+
+    name: str
+
+    def _draw(self, rng: np.random.Generator) -> tuple[Problem, str]:
+        raise NotImplementedError
+
+    def problem(self, index: int, *, split: str = "train", seed: int = 0) -> Problem:
+        return stream(self.name, self._draw, index, split, seed)
+
+    def gold(self, problem: Problem) -> list[str]:
+        return [problem.answer]
+
+    def do_nothing(self, problem: Problem) -> list[str]:
+        return [""]
+
+
 def split_of(content: str) -> str:
     """The split a content belongs to, by its hash: "test" for about one in eight, whatever the seed."""
     number = int.from_bytes(hashlib.blake2s(content.encode(), digest_size=8).digest(), "big")

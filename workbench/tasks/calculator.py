@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workbench.tasks.base import Problem, Reply, check_rate, play, slip, stream
+from workbench.tasks.base import Drawn, Problem, Reply, check_rate, play, slip
 
 OPERATORS = "+-*"
 ERROR = "!"  # the reply to a malformed call
@@ -16,7 +16,7 @@ _CALL = re.compile(r"<T>([^<>]*)</T>")
 
 
 @dataclass(frozen=True)
-class Calculator:
+class Calculator(Drawn):
     """Work out `37*45+58-9=` from left to right, every result modulo 1000, with a calculator for one operation.
 
     A turn is either one call, `<T>37*45</T>`, answered by its result, `665`; or anything without a tool tag, which is the
@@ -73,9 +73,6 @@ class Calculator:
         a, b = int(match[1]), int(match[3])
         return str({"+": a + b, "-": a - b, "*": a * b}[match[2]] % 1000)
 
-    def problem(self, index: int, *, split: str = "train", seed: int = 0) -> Problem:
-        return stream(self.name, self._draw, index, split, seed)
-
     def _draw(self, rng: np.random.Generator) -> tuple[Problem, str]:
         count = int(rng.integers(self.operations[0], self.operations[1] + 1))
         numbers = [str(n) for n in rng.integers(10, 100, count + 1)]
@@ -93,9 +90,6 @@ class Calculator:
 
     def gold(self, problem: Problem) -> list[str]:
         return [f"<T>{call}</T>" for call, _ in problem.steps] + [problem.answer]
-
-    def do_nothing(self, problem: Problem) -> list[str]:
-        return [""]
 
     def demonstration(self, problem: Problem, rng: np.random.Generator, error_rate: float = 0.0) -> list[str]:
         """Calls and replies, then the answer; see `Calculator.malformed` for the malformed calls in it.

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from workbench import sandbox
-from workbench.tasks.base import Problem, Reply, check_rate, stream
+from workbench.tasks.base import Drawn, Problem, Reply, check_rate
 
 POINTS = range(-4, 10)  # where formulas are compared
 KATAS = Path(__file__).parents[2] / "data" / "katas.toml"
@@ -86,7 +86,7 @@ def _changed(formula: str, rng: np.random.Generator) -> str:
 
 
 @dataclass(frozen=True)
-class Programs:
+class Programs(Drawn):
     """Find a formula from examples: `f(1)=5,f(4)=11:` is answered `x*2+3`, or by anything else that gives the same.
 
     Hidden tests compare it at all of POINTS. Problems with the same values there are in the same split.
@@ -108,9 +108,6 @@ class Programs:
         if not 1 <= self.examples <= 6:
             raise ValueError(f"examples must be from 1 to 6, not {self.examples!r}")
 
-    def problem(self, index: int, *, split: str = "train", seed: int = 0) -> Problem:
-        return stream(self.name, self._draw, index, split, seed)
-
     def _draw(self, rng: np.random.Generator) -> tuple[Problem, str]:
         formula = _formula(rng, self.level)
         of = values(formula)
@@ -123,12 +120,6 @@ class Programs:
 
     def episode(self, problem: Problem) -> ProgramsEpisode:
         return ProgramsEpisode(self, problem)
-
-    def gold(self, problem: Problem) -> list[str]:
-        return [problem.answer]
-
-    def do_nothing(self, problem: Problem) -> list[str]:
-        return [""]
 
     def demonstration(self, problem: Problem, rng: np.random.Generator, error_rate: float = 0.0) -> list[str]:
         """The formula; with probability `error_rate` a number or a sign in it is wrong."""
@@ -148,7 +139,7 @@ class ProgramsEpisode:
 
 
 @dataclass(frozen=True)
-class Repair:
+class Repair(Drawn):
     """Put a wrong formula right: `x*2+4;f(1)=5,f(4)=11:`, in a few turns.
 
     Each turn is a whole formula. While it fails a public test (the examples) the reply is the first one that it fails, such as
@@ -177,9 +168,6 @@ class Repair:
     def max_turns(self) -> int:
         return self.turns
 
-    def problem(self, index: int, *, split: str = "train", seed: int = 0) -> Problem:
-        return stream(self.name, self._draw, index, split, seed)
-
     def _draw(self, rng: np.random.Generator) -> tuple[Problem, str]:
         formula = _formula(rng, self.level)
         of, broken = values(formula), _changed(formula, rng)
@@ -200,9 +188,6 @@ class Repair:
 
     def episode(self, problem: Problem) -> RepairEpisode:
         return RepairEpisode(self, problem)
-
-    def gold(self, problem: Problem) -> list[str]:
-        return [problem.answer]
 
     def do_nothing(self, problem: Problem) -> list[str]:
         return [problem.prompt.partition(";")[0]] * self.turns
@@ -297,7 +282,7 @@ def _kata(name: str, fields: dict) -> Kata:
 
 
 @dataclass(frozen=True)
-class Katas:
+class Katas(Drawn):
     """Write a Python function that a sentence describes. The answer is a program, with or without a ```python fence.
 
     A tenth or so of the problems are kept for testing, always the same. Made for real models: a tiny one cannot read.
@@ -307,9 +292,6 @@ class Katas:
     tools = ()
     max_turns = 1
     max_tokens = 400
-
-    def problem(self, index: int, *, split: str = "train", seed: int = 0) -> Problem:
-        return stream(self.name, self._draw, index, split, seed)
 
     def _draw(self, rng: np.random.Generator) -> tuple[Problem, str]:
         kata = list(katas().values())[int(rng.integers(len(katas())))]
@@ -322,12 +304,6 @@ class Katas:
 
     def episode(self, problem: Problem) -> KatasEpisode:
         return KatasEpisode(self, problem)
-
-    def gold(self, problem: Problem) -> list[str]:
-        return [problem.answer]
-
-    def do_nothing(self, problem: Problem) -> list[str]:
-        return [""]
 
     def demonstration(self, problem: Problem, rng: np.random.Generator, error_rate: float = 0.0) -> list[str]:
         """The reference, or with probability `error_rate` the solution that looks right and is not."""
