@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 
+from workbench.recipes import methods
 from workbench.recipes.methods import (
-    METHODS,
     cispo,
     dapo,
     dr_grpo,
@@ -29,6 +29,8 @@ __all__ = [
     "gtpo", "lite_ppo", "names", "ppo", "reinforce", "reinforce_baseline", "reinforce_pp", "reinforce_pp_baseline", "rloo",
     "sapo",
 ]  # fmt: skip
+
+METHODS: dict[str, Recipe] = {recipe.name: recipe for recipe in methods.RECIPES}
 
 
 def names() -> list[str]:

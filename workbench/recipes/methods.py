@@ -202,10 +202,7 @@ gtpo = grpo.but(
     "that differ only in penalties are not blown up: the sign of the effect hung on that in our measurements.",
 )
 
-METHODS: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
-        reinforce, reinforce_baseline, reinforce_pp, reinforce_pp_baseline, rloo, ppo, grpo, dr_grpo, dapo, gspo,
-        gspo_token, cispo, sapo, lite_ppo, gtpo,
-    )
-}  # fmt: skip
+RECIPES = (
+    reinforce, reinforce_baseline, reinforce_pp, reinforce_pp_baseline, rloo, ppo, grpo, dr_grpo, dapo, gspo,
+    gspo_token, cispo, sapo, lite_ppo, gtpo,
+)  # fmt: skip
