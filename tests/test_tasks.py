@@ -156,6 +156,20 @@ def test_malformed_calls_in_demonstrations():
     assert abs(share(Calculator(slack=4, malformed=0.4)) - 0.4) < 0.05
 
 
+def test_useless_calls_in_demonstrations_are_well_formed_and_change_nothing():
+    task, spared = Calculator(useless=1.0, malformed=0.0, slack=2), Calculator(useless=0.0, malformed=0.0)
+    for number in range(100):
+        problem = task.problem(number)
+        turns = task.demonstration(problem, np.random.default_rng(number))[::2]
+        needed = spared.demonstration(problem, np.random.default_rng(number))[::2]
+        played = play(task, problem, turns)
+        assert played.outcome == 1 and min(played.rewards) == 0
+        assert len(turns) == len(needed) + min(2, len(needed) - 1)
+        rest = iter(turns)
+        assert all(call in rest for call in needed), "the needed calls are there, in order"
+        assert sum(turn in needed for turn in turns) == len(needed)
+
+
 def test_calculator_step_by_step():
     task = Calculator()
     problem = Problem("37*45+58=", "723", (("37*45", "665"), ("665+58", "723")))

@@ -31,11 +31,14 @@ class Calculator(Drawn):
         malformed: share of the calls in a demonstration that are first made in a malformed way and then repeated; at
             most `slack` in one demonstration, so that none fails for it. To see malformed calls that are fatal, warm
             up on this task and train on the same with slack=0.
+        useless: share of the calls in a demonstration before which another is made that is well-formed and not needed;
+            these count towards the same `slack`.
     """
 
     operations: tuple[int, int] = (2, 4)
     slack: int = 3
     malformed: float = 0.5
+    useless: float = 0.0
 
     name = "calculator"
     tools = ("calculate",)
@@ -50,6 +53,7 @@ class Calculator(Drawn):
         if self.slack < 0:
             raise ValueError(f"slack must be 0 or more, not {self.slack!r}")
         check_rate("malformed", self.malformed)
+        check_rate("useless", self.useless)
 
     @property
     def max_turns(self) -> int:
@@ -92,7 +96,7 @@ class Calculator(Drawn):
         return [f"<T>{call}</T>" for call, _ in problem.steps] + [problem.answer]
 
     def demonstration(self, problem: Problem, rng: np.random.Generator, error_rate: float = 0.0) -> list[str]:
-        """Calls and replies, then the answer; see `Calculator.malformed` for the malformed calls in it.
+        """Calls and replies, then the answer; see `Calculator` for the malformed and the useless calls in it.
 
         With probability `error_rate` one call, or the copying of the last result, has a wrong digit, all that follows
         builds on it, and the answer is wrong.
@@ -103,6 +107,9 @@ class Calculator(Drawn):
         for call in calls[:-1]:
             if spare and rng.random() < self.malformed:
                 turns.append(_garble(call, rng))
+                spare -= 1
+            if spare and self.useless and rng.random() < self.useless:
+                turns.append(_aside(problem, rng))
                 spare -= 1
             turns.append(call)
         return play(self, problem, [*turns, calls[-1]]).transcript
@@ -157,3 +164,12 @@ def _garble(call: str, rng: np.random.Generator) -> str:
         f"<T>{a}{sign}{sign}{b}</T>",
     )
     return broken[int(rng.integers(len(broken)))]
+
+
+def _aside(problem: Problem, rng: np.random.Generator) -> str:
+    """A well-formed call about two neighbours of the problem, whether or not it is their turn."""
+    numbers = re.findall("[0-9]+", problem.prompt)
+    signs = re.findall("[-+*]", problem.prompt)
+    at = int(rng.integers(len(signs)))
+    sign = str(rng.choice([other for other in OPERATORS if other != signs[at]]))  # so it is never the call that is needed
+    return f"<T>{numbers[at]}{sign}{numbers[at + 1]}</T>"
