@@ -162,7 +162,7 @@ def test_useless_calls_in_demonstrations_are_well_formed_and_change_nothing():
         problem = task.problem(number)
         turns = task.demonstration(problem, np.random.default_rng(number))[::2]
         needed = spared.demonstration(problem, np.random.default_rng(number))[::2]
-        played = play(task, problem, turns)
+        played = base.play(task, problem, turns)
         assert played.outcome == 1 and min(played.rewards) == 0
         assert len(turns) == len(needed) + min(2, len(needed) - 1)
         rest = iter(turns)
