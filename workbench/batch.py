@@ -7,6 +7,14 @@ actions between states, a dialogue with tools is an episode of turns. Shapes: B 
     7 8 * 4 =   <T> 7 8 </T>    <R> 2 </R>  3 1 2
     mask  0     1 1 1 1         0 0 0       1 1 1        1 = sampled by the policy
     turn -1     0 0 0 0         0 0 0       1 1 1        a reply belongs to the turn it answers
+
+Most episodes are one row. One whose context was rewritten on the way (a summary in the place of what it sums up) is several:
+each row then starts from the context as it was, the turns keep their numbers, and `rollout` says which rows are one episode.
+
+    rollout 0   count a: b a a b   <T> summary 2 </T>
+    turn        -1       -1        0
+    rollout 0   count a: 2  a a b  3                      the second row: what it starts from is prompt, turn 1 is new
+    turn        -1       -1 -1     1
 """
 
 from __future__ import annotations
@@ -16,6 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,7 +50,7 @@ class Origin(IntEnum):
 
 _SHAPES = {
     "tokens": "BT", "mask": "BT", "turn": "BT", "logp_old": "BT", "rewards": "BU",
-    "group": "B", "outcome": "B", "stop": "B", "prompt_length": "B", "length": "B", "origin": "B",
+    "group": "B", "outcome": "B", "stop": "B", "prompt_length": "B", "length": "B", "origin": "B", "rollout": "B",
 }  # fmt: skip
 _DTYPES = {"mask": torch.bool, "logp_old": torch.float32, "rewards": torch.float32, "outcome": torch.float32}
 _PADDING = {"turn": -1}  # every other field is padded with 0
@@ -49,22 +58,25 @@ _PADDING = {"turn": -1}  # every other field is padded with 0
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B episodes of at most T tokens and U turns.
+    """B rows of at most T tokens and U turns: an episode each, or, where `rollout` says so, a part of one.
 
-    Token t of an episode was chosen knowing tokens 0..t-1. All tensors live on one device; integers are int64.
+    Token t of a row was chosen knowing tokens 0..t-1 of that row. All tensors live on one device; integers are int64.
 
     Attributes:
         tokens: [B,T] ids, 0 after `length`.
         mask: [B,T] bool, true where the policy sampled the token. Never derived from ids.
-        turn: [B,T] -1 on the prompt and after `length`; j on the sampled tokens of turn j and on the reply to it.
+        turn: [B,T] -1 on the prompt and after `length`; j on the sampled tokens of turn j and on the reply to it. Turns are
+            numbered through the rollout: a later row starts with a later turn.
         group: [B] episodes with the same number answer the same prompt.
         logp_old: [B,T] float32 log-probability under the policy that sampled, at its temperature; 0 off the mask.
-        rewards: [B,U] float32, what the task said of each turn by itself; 0 after the last turn.
+        rewards: [B,U] float32, what the task said of each turn by itself; 0 for turns that are not in the row.
         outcome: [B] float32, the verdict on the whole episode (0 or 1 where there is one right answer).
         stop: [B] a `Stop`.
         prompt_length: [B] how many tokens were given at the start.
         length: [B] how many of the T tokens are real.
         origin: [B] an `Origin`.
+        rollout: [B] rows with the same number are one episode: they share group, outcome, stop and origin, and no turn is
+            sampled in two of them. Renumbered 0, 1, ... in order of first appearance. Default: every row its own.
     Raises:
         TypeError, ValueError: on construction, naming the field, the row, and what was expected.
     """
@@ -80,8 +92,11 @@ class Batch:
     prompt_length: Tensor
     length: Tensor
     origin: Tensor
+    rollout: Tensor = None  # type: ignore[assignment]  # filled in on construction
 
     def __post_init__(self) -> None:
+        if self.rollout is None and isinstance(self.tokens, Tensor) and self.tokens.ndim:
+            object.__setattr__(self, "rollout", torch.arange(len(self.tokens), device=self.tokens.device))
         sizes: dict[str, int] = {}
         for name, shape in _SHAPES.items():
             value = getattr(self, name)
@@ -117,6 +132,23 @@ class Batch:
         self._refuse("stop", (self.stop < 0) | (self.stop > max(Stop)), f"must be one of {[s.name for s in Stop]}")
         origins = [o.name for o in Origin]
         self._refuse("origin", (self.origin < 0) | (self.origin > max(Origin)), f"must be one of {origins}")
+        object.__setattr__(self, "rollout", _in_order(self.rollout))
+        if self.rollouts < len(self):
+            self._check_rollouts()
+
+    def _check_rollouts(self) -> None:
+        first = self.first_rows[self.rollout]
+        for name in ("group", "outcome", "stop", "origin"):
+            value = getattr(self, name)
+            self._refuse(name, value != value[first], "differs from that of another row of its rollout; they share it")
+        sampled = (self.last_token >= 0).to(torch.int64)
+        again = torch.zeros_like(sampled[: self.rollouts]).index_add(0, self.rollout, sampled)[self.rollout] > 1
+        if again.any():
+            row, turn = again.nonzero()[0].tolist()
+            raise ValueError(
+                f"Batch.turn: turn {turn} of rollout {int(self.rollout[row])} (row {row}) is sampled in several rows: number "
+                "the turns through the rollout, and mask what a row repeats of the rows before it"
+            )
 
     def _refuse(self, name: str, bad: Tensor, why: str) -> None:
         if bad.any():
@@ -131,8 +163,44 @@ class Batch:
 
     @property
     def turns(self) -> Tensor:
-        """[B] number of turns of each episode."""
-        return self.turn.max(1).values + 1
+        """[B] how many turns were sampled in each row."""
+        return (self.last_token >= 0).sum(1)
+
+    @property
+    def rollouts(self) -> int:
+        """R, the number of episodes: B, unless some have several rows."""
+        return int(self.rollout.max()) + 1 if len(self) else 0
+
+    @property
+    def first_rows(self) -> Tensor:
+        """[R] the first row of each rollout: `batch.outcome[batch.first_rows]` counts every episode once."""
+        row = torch.arange(len(self), device=self.rollout.device)
+        return torch.full_like(row[: self.rollouts], len(self)).scatter_reduce(0, self.rollout, row, "amin")
+
+    def of_rollouts(self, values: Tensor) -> Tensor:
+        """[B,...] -> [R,...]: the sum over the rows of each rollout."""
+        return values.new_zeros(self.rollouts, *values.shape[1:]).index_add(0, self.rollout, values)
+
+    def end_to_end(self, values: Tensor) -> Tensor:
+        """[B,T] -> [R,K*T]: the rows of each rollout one after the other, in the order of their turns; K rows at most."""
+        place, rows = self._places()
+        joined = values.new_zeros(self.rollouts * rows, values.shape[1]).index_copy(0, place, values)
+        return joined.view(self.rollouts, rows * values.shape[1])
+
+    def row_by_row(self, joined: Tensor) -> Tensor:
+        """[R,K*T] -> [B,T]: the inverse of `end_to_end`."""
+        return joined.view(-1, self.tokens.shape[1])[self._places()[0]]
+
+    def _places(self) -> tuple[Tensor, int]:
+        """For each row its place [B] in a table of R x K rows, and K."""
+        turns = self.rewards.shape[1]
+        first = self.turn.masked_fill(~self.mask, turns).amin(1)  # the first turn that was sampled in the row
+        order = (self.rollout * (turns + 1) + first).argsort(stable=True)
+        count = self.of_rollouts(torch.ones_like(self.rollout))
+        place = torch.empty_like(order)
+        place[order] = torch.arange(len(self), device=order.device)
+        rows = int(count.max())
+        return self.rollout * rows + place - (count.cumsum(0) - count)[self.rollout], rows
 
     @property
     def last_token(self) -> Tensor:
@@ -163,7 +231,7 @@ class Batch:
         return Batch(**{name: getattr(self, name).to(device) for name in _SHAPES})
 
     def select(self, rows: Tensor | Sequence[int]) -> Batch:
-        """The episodes `rows` (indices, or a bool mask [B]), in that order, trimmed to what they use."""
+        """The rows `rows` (indices, or a bool mask [B]), in that order, trimmed to what they use."""
         rows = torch.as_tensor(rows, device=self.tokens.device)
         if rows.dtype != torch.bool:
             rows = rows.to(torch.int64)  # an empty list arrives as float
@@ -185,11 +253,14 @@ class Batch:
 
     @staticmethod
     def concatenate(batches: Sequence[Batch], *, renumber: bool = True) -> Batch:
-        """All episodes, padded to the longest. Groups of different batches are different prompts unless `renumber=False`."""
+        """All episodes, padded to the longest; rows of different batches are different rollouts.
+
+        Groups of different batches are different prompts unless `renumber=False`.
+        """
         if not batches:
             raise ValueError("nothing to concatenate: give at least one Batch")
         joined: dict[str, list[Tensor]] = {name: [] for name in _SHAPES}
-        offset = 0
+        offset = rollouts = 0
         tokens = max(batch.tokens.shape[1] for batch in batches)
         turns = max(batch.rewards.shape[1] for batch in batches)
         for batch in batches:
@@ -200,7 +271,10 @@ class Batch:
                     value = torch.nn.functional.pad(value, (0, width), value=_PADDING.get(name, 0))
                 elif name == "group" and renumber:
                     value = torch.unique(value, return_inverse=True)[1] + offset
+                elif name == "rollout":
+                    value = value + rollouts
                 joined[name].append(value)
+            rollouts += batch.rollouts
             if renumber and len(batch):
                 offset = int(joined["group"][-1].max()) + 1
         return Batch(**{name: torch.cat(values) for name, values in joined.items()})
@@ -272,12 +346,13 @@ class Batch:
 
     @staticmethod
     def from_dialogues(dialogues: Sequence[Dialogue]) -> Batch:
-        """Dialogues with tools, one row each, padded on the right."""
+        """Dialogues with tools, one row each, padded on the right. Those with the same `rollout` are rows of one episode."""
         if not dialogues:
             raise ValueError("no dialogues: an empty prompt set gives no batch; check the task and its split")
         tokens_max = max(len(d.prompt) + sum(len(s.ids) for s in d.segments) for d in dialogues)
-        turns_max = max(max(d.turns, 1) for d in dialogues)
-        rows = []
+        turns_max = max(max(d.first_turn + d.turns, 1) for d in dialogues)
+        rows: list[tuple[Any, ...]] = []
+        rollouts: dict[Any, int] = {}
         for number, dialogue in enumerate(dialogues):
             if len(dialogue.rewards) != dialogue.turns:
                 raise ValueError(
@@ -285,18 +360,20 @@ class Batch:
                 )
             given = len(dialogue.prompt)
             tokens, mask, turn, logp = list(dialogue.prompt), [False] * given, [-1] * given, [0.0] * given
-            current = -1
+            current = dialogue.first_turn - 1
             for segment in dialogue.segments:
                 sampled = segment.logps is not None
                 current += sampled
                 tokens += segment.ids
                 mask += [sampled] * len(segment.ids)
-                turn += [current] * len(segment.ids)
+                turn += [current if current >= dialogue.first_turn else -1] * len(segment.ids)
                 logp += segment.logps if segment.logps is not None else [0.0] * len(segment.ids)
             pad = tokens_max - len(tokens)
             rows.append(
                 (tokens + [0] * pad, mask + [False] * pad, turn + [-1] * pad, logp + [0.0] * pad,
-                 list(dialogue.rewards) + [0.0] * (turns_max - len(dialogue.rewards)), len(tokens))
+                 [0.0] * dialogue.first_turn + list(dialogue.rewards)
+                 + [0.0] * (turns_max - dialogue.first_turn - len(dialogue.rewards)), len(tokens),
+                 rollouts.setdefault(("own", number) if dialogue.rollout is None else dialogue.rollout, len(rollouts)))
             )  # fmt: skip
         return Batch(
             tokens=torch.tensor([row[0] for row in rows], dtype=torch.int64),
@@ -310,6 +387,7 @@ class Batch:
             prompt_length=torch.tensor([len(d.prompt) for d in dialogues]),
             length=torch.tensor([row[5] for row in rows]),
             origin=torch.tensor([int(d.origin) for d in dialogues]),
+            rollout=torch.tensor([row[6] for row in rows]),
         )
 
     # ---- on disk ----------------------------------------------------------------------------------------------
@@ -330,9 +408,20 @@ class Batch:
             fields = load_file(str(path))
         except SafetensorError as error:
             raise ValueError(f"{path} is not a saved Batch, or is cut short: {error}") from error
-        if set(fields) != set(_SHAPES):
+        if {*fields, "rollout"} != set(_SHAPES):  # files of the time before `rollout` have one row an episode
             raise ValueError(f"{path} holds {sorted(fields)}, not the fields of a Batch {sorted(_SHAPES)}")
         return Batch(**fields)
+
+
+def _in_order(numbers: Tensor) -> Tensor:
+    """[B] any integers -> 0, 1, ... in order of first appearance."""
+    _, number = torch.unique(numbers, return_inverse=True)
+    row = torch.arange(len(numbers), device=numbers.device)
+    count = int(number.max()) + 1 if len(number) else 0
+    first = torch.full_like(row[:count], len(row)).scatter_reduce(0, number, row, "amin")
+    rank = torch.empty_like(first)
+    rank[first.argsort()] = row[:count]
+    return rank[number]
 
 
 @dataclass
@@ -345,7 +434,12 @@ class Segment:
 
 @dataclass
 class Dialogue:
-    """One episode as the multi-turn driver collects it: a prompt, then segments, appended and never changed."""
+    """One row as the multi-turn driver collects it: a prompt, then segments, appended and never changed.
+
+    Attributes:
+        rollout: rows with the same number are one episode; None: the row is an episode by itself.
+        first_turn: the number of its first turn in the episode. rewards: of its own turns.
+    """
 
     prompt: list[int]
     group: int
@@ -354,7 +448,10 @@ class Dialogue:
     outcome: float = 0.0
     stop: Stop = Stop.DONE
     origin: Origin = Origin.ON_POLICY
+    rollout: int | None = None
+    first_turn: int = 0
 
     @property
     def turns(self) -> int:
+        """How many turns were sampled in it."""
         return sum(segment.logps is not None for segment in self.segments)

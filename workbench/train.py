@@ -242,9 +242,9 @@ def evaluate(
             temperature=temperature,
         )  # fmt: skip
     played = _without_errors(batch, "this evaluation")
-    n, p = len(played), played.outcome.mean().item()
+    n, p = played.rollouts, played.outcome[played.first_rows].mean().item()
     _, low, high = stats.wilson_interval(p, n)
-    return Score(p, low, high, n, len(batch) - n, played.mask.sum(1).float().mean().item(), played.turns.float().mean().item())
+    return Score(p, low, high, n, batch.rollouts - n, played.mask.sum().item() / n, played.turns.sum().item() / n)
 
 
 # ---- one step of reinforcement learning -------------------------------------------------------------------------------
@@ -285,19 +285,20 @@ def _reinforce(
     def over(name: str, how: Callable[[list[float]], float] = lambda values: sum(values) / len(values)) -> float:
         return how([found[name] for found in numbers if not math.isnan(found[name])] or [math.nan])
 
+    episodes = played.first_rows  # [R]: what is said of an episode is counted once, however many rows it has
     cut_off = (played.stop == Stop.LENGTH) | (played.stop == Stop.TURNS) | (played.stop == Stop.CONTEXT)
     return StepRecord(
         step=step,
-        reward=objective.rewards(recipe, played).sum(1).mean().item(),
-        success=played.outcome.mean().item(),
+        reward=played.of_rollouts(objective.rewards(recipe, played).sum(1)).mean().item(),
+        success=played.outcome[episodes].mean().item(),
         zero_advantage=objective.dead(prepared),
         loss=over("loss"), gradient_norm=over("gradient_norm"),
         ratio_mean=over("ratio_mean"), ratio_min=over("ratio_min", min), ratio_max=over("ratio_max", max),
         clip_share=over("clip_share"), kl=over("kl"), entropy=-(played.logp_old.sum() / played.mask.sum()).item(),
-        length=played.mask.sum(1).float().mean().item(), turns=played.turns.float().mean().item(),
+        length=played.mask.sum().item() / len(episodes), turns=played.turns.sum().item() / len(episodes),
         malformed=((played.rewards < 0).sum() / played.turns.sum()).item(),
-        truncated=cut_off.float().mean().item(), errors=len(sampled) - len(played),
-        episodes=len(sampled), tokens=tokens, tokens_per_second=tokens / seconds, seconds=seconds, test_success=score,
+        truncated=cut_off[episodes].float().mean().item(), errors=sampled.rollouts - len(episodes),
+        episodes=sampled.rollouts, tokens=tokens, tokens_per_second=tokens / seconds, seconds=seconds, test_success=score,
         rollouts=tuple(_transcripts(step, prepared, state.policy.tokenizer)),
     )  # fmt: skip
 
@@ -320,8 +321,10 @@ def _roll_out(
             seed=seeding.integer(seed, "rollout", step, draw), temperature=update.temperature,
         )  # fmt: skip
         sampled.append(batch)
+        first = torch.zeros(len(batch), dtype=torch.bool)
+        first[batch.first_rows] = True
         for group, number in enumerate(numbers):
-            outcomes = batch.outcome[(batch.group == group) & (batch.stop != Stop.ERROR)]
+            outcomes = batch.outcome[first & (batch.group == group) & (batch.stop != Stop.ERROR)]
             history.append((int(number), outcomes.mean().item() if len(outcomes) else 0.0))
         keep = recipe.rollout(batch, objective.rewards(recipe, batch))
         if keep.any():
@@ -423,7 +426,7 @@ def _without_errors(batch: Batch, where: str) -> Batch:
         return batch
     if not valid.any():
         raise RuntimeError(
-            f"the task raised, or gave a reward that is not finite, in all {len(batch)} episodes of {where}: nothing to "
+            f"the task raised, or gave a reward that is not finite, in all {batch.rollouts} episodes of {where}: nothing to "
             "learn from. Play one by hand to see why: tasks.play(task, task.problem(0), [...])"
         )
     return batch.select(valid)
@@ -437,7 +440,7 @@ def _transcripts(step: int, prepared: objective.Prepared, tokenizer: Any) -> Ite
     for number, row in enumerate((batch.group == batch.group[first]).nonzero()[:, 0].tolist()):
         ids, mask, turn = batch.tokens[row], batch.mask[row], batch.turn[row]
         turns = []
-        for j in range(int(turn.max()) + 1):
+        for j in turn[mask].unique().tolist():
             mine = mask & (turn == j)
             turns.append({
                 "text": models.decode(tokenizer, ids[mine].tolist()),

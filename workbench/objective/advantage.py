@@ -1,7 +1,8 @@
 """What each token is credited with, [B,T], from the rewards of the tokens [B,T] (a turn's reward sits on its last token).
 
-Statistics are computed in the rewards' own precision. Values that are all equal have spread exactly 0 here, and advantage
-exactly 0, so that rounding cannot pass for a signal when it is divided by a tiny standard deviation.
+An episode that is several rows of the batch (`Batch.rollout`) counts once, with the rewards of all its rows: how it is laid
+out changes no advantage. Statistics are computed in the rewards' own precision. Values that are all equal have spread exactly
+0 here, and advantage exactly 0, so that rounding cannot pass for a signal when it is divided by a tiny standard deviation.
 """
 
 from __future__ import annotations
@@ -47,11 +48,12 @@ def _scaled(centred: Tensor, std: Tensor, floor: float, eps: float) -> Tensor:
     "advantage",
     baseline=one_of("none", "group", "loo", "batch", "batch_loo"),
     scale=one_of("none", "group", "batch", "centred_batch"),
-    floor=not_negative, eps=not_negative, ddof=one_of(0, 1),
+    floor=not_negative, eps=not_negative, ddof=one_of(0, 1), over=one_of("rollouts", "rows"),
 )  # fmt: skip
 def episode_advantage(
     batch: Batch, rewards: Tensor, values: Tensor | None, *,
     baseline: str = "group", scale: str = "group", floor: float = 0.0, eps: float = 1e-4, ddof: int = 1,
+    over: str = "rollouts",
 ) -> Tensor:  # fmt: skip
     """One advantage an episode, on all its tokens: (R - baseline) / (max(std, floor) + eps), R the sum of its rewards.
 
@@ -60,9 +62,13 @@ def episode_advantage(
             group, an episode has nothing to be compared with: its advantage is 0 for "group" and "loo".
         scale: the standard deviation of R in the group, of R in the batch, or of R - baseline in the batch.
         ddof: 1 divides by n - 1 in the variance (as TRL and verl do), 0 by n.
+        over: what mean and std count: every episode once, or once for each of its rows, so that one of many rows weighs more.
     """
-    total = rewards.sum(1)
-    group, whole_batch = _numbered(batch.group), torch.zeros_like(batch.group)
+    total, first = batch.of_rollouts(rewards.sum(1)), batch.first_rows
+    group, back = batch.group[first], batch.rollout
+    if over == "rows":
+        total, group, back = total[batch.rollout], batch.group, torch.arange(len(batch), device=back.device)
+    group, whole_batch = _numbered(group), torch.zeros_like(group)
     centred = total
     if baseline != "none":
         mean, _, count = moments(total, whole_batch if baseline.startswith("batch") else group, ddof)
@@ -74,7 +80,7 @@ def episode_advantage(
     elif scale != "none":
         of = total if scale == "batch" else centred
         centred = _scaled(centred, moments(of, whole_batch, ddof)[1], floor, eps)
-    return centred[:, None] * batch.mask
+    return centred[back][:, None] * batch.mask
 
 
 @part(
@@ -97,14 +103,14 @@ def turn_returns(
         floor: keeps a group whose only differences are small penalties from being blown up to full size.
     """
     turns = batch.rewards.shape[1]
-    exists = batch.last_token >= 0
+    exists = batch.of_rollouts((batch.last_token >= 0).to(torch.int64)) > 0  # [R,U], and so is all up to the last line
     per_turn = torch.zeros_like(batch.rewards, dtype=rewards.dtype)
-    per_turn = per_turn.scatter_add(1, batch.turn.clamp(min=0), rewards * batch.mask)
+    per_turn = batch.of_rollouts(per_turn.scatter_add(1, batch.turn.clamp(min=0), rewards * batch.mask))
     returns, running = torch.zeros_like(per_turn), torch.zeros_like(per_turn[:, 0])
     for j in reversed(range(turns)):
         running = per_turn[:, j] + gamma * running
         returns[:, j] = running
-    group = _numbered(batch.group)[:, None].expand_as(returns)
+    group = _numbered(batch.group[batch.first_rows])[:, None].expand_as(returns)
     number = torch.arange(turns, device=group.device).expand_as(returns)
     mean, std, count = (torch.zeros_like(returns) for _ in range(3))
     if pool == "r0":
@@ -114,7 +120,8 @@ def turn_returns(
         member = group[exists] if pool == "flat" else _numbered(group[exists] * turns + number[exists])
         mean[exists], std[exists], count[exists] = moments(returns[exists], member, ddof)
     centred = torch.where(exists & (count > 1), returns - mean, 0)
-    return batch.at_all_tokens(centred if scale == "none" else _scaled(centred, std, floor, eps))
+    advantage = centred if scale == "none" else _scaled(centred, std, floor, eps)
+    return batch.at_all_tokens(advantage[batch.rollout])
 
 
 @part("advantage", needs=("values",), gamma=fraction, lam=fraction)
@@ -126,14 +133,15 @@ def gae(batch: Batch, rewards: Tensor, values: Tensor | None, *, gamma: float = 
     """
     if values is None:
         raise ValueError("gae() needs values [B,T]: give prepare(values=...) those of a value head")
+    rewards, values, mask = (batch.end_to_end(x) for x in (rewards, values.to(rewards.dtype), batch.mask))
     advantage = torch.zeros_like(rewards)
     running, following = torch.zeros_like(rewards[:, 0]), torch.zeros_like(rewards[:, 0])
     for t in reversed(range(rewards.shape[1])):
-        sampled, value = batch.mask[:, t], values[:, t].to(rewards.dtype)
+        sampled, value = mask[:, t], values[:, t]
         step = rewards[:, t] + gamma * following - value + gamma * lam * running
         running, following = torch.where(sampled, step, running), torch.where(sampled, value, following)
         advantage[:, t] = torch.where(sampled, step, 0)
-    return advantage
+    return batch.row_by_row(advantage)
 
 
 @part("advantage", gamma=fraction, whiten=flag, eps=positive)
@@ -144,11 +152,12 @@ def token_returns(
 
     REINFORCE++ (arXiv 2501.03262). gamma is per sampled token.
     """
+    rewards, mask = batch.end_to_end(rewards), batch.end_to_end(batch.mask)
     returns, running = torch.zeros_like(rewards), torch.zeros_like(rewards[:, 0])
     for t in reversed(range(rewards.shape[1])):
-        sampled = batch.mask[:, t]
-        running = torch.where(sampled, rewards[:, t] + gamma * running, running)
-        returns[:, t] = torch.where(sampled, running, 0)
+        running = torch.where(mask[:, t], rewards[:, t] + gamma * running, running)
+        returns[:, t] = torch.where(mask[:, t], running, 0)
+    returns = batch.row_by_row(returns)
     if whiten:
         valid = returns[batch.mask]
         mean, std, _ = moments(valid, torch.zeros(len(valid), dtype=torch.int64, device=valid.device), 1)

@@ -72,9 +72,9 @@ class Prepared:
         return len(self.batch)
 
     def select(self, rows: Tensor | Sequence[int]) -> Prepared:
-        """A minibatch: the episodes `rows`, averaged among themselves."""
+        """A minibatch: the rows `rows`, whole episodes, averaged among themselves."""
         part = self.share(rows)
-        return dataclasses.replace(part, coefficient=self.aggregate(part.weight, part.mask))
+        return dataclasses.replace(part, coefficient=self.aggregate(part.weight, part.mask, part.batch.rollout))
 
     def share(self, rows: Tensor | Sequence[int]) -> Prepared:
         """Some rows of this minibatch, for less memory at a time: the losses of its shares add up to its own."""
@@ -140,7 +140,8 @@ def prepare(
     weight = recipe.select(batch, advantage, entropy)
     return Prepared(
         batch=batch, mask=batch.mask, rewards=per_token, advantage=advantage, unit=recipe.unit(batch), weight=weight,
-        coefficient=recipe.aggregate(weight, batch.mask), aggregate=recipe.aggregate, logp_ref=logp_ref, values=values,
+        coefficient=recipe.aggregate(weight, batch.mask, batch.rollout), aggregate=recipe.aggregate,
+        logp_ref=logp_ref, values=values,
         returns=advantage + values if values is not None and "values" in recipe.advantage.needs else None,
     )  # fmt: skip
 

@@ -19,7 +19,7 @@ The slots, in the order in which one update uses them. Shapes: B episodes, T tok
     ratio        (logp[B,T], logp_old[B,T], unit[B,T], mask[B,T]) -> [B,T]     new policy over old
     surrogate    (ratio[B,T], advantage[B,T], logp[B,T]) -> [B,T]              the objective of each token, to be maximised
     regulariser  (terms) -> [B,T]                                              a penalty on each token; a recipe adds up its terms
-    aggregate    (weight[B,T], mask[B,T]) -> coefficient[B,T]                  the share of each token's objective in the sum
+    aggregate    (weight[B,T], mask[B,T], rollout[B]) -> coefficient[B,T]      the share of each token's objective in the sum
     schedule     () -> none                                                    how often a batch of rollouts is used
 """
 

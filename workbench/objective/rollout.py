@@ -24,7 +24,8 @@ def resample(batch: Batch, rewards: Tensor, *, size: int = 8, rounds: int = 4, s
         spread: in what the rollouts must differ: the verdict of the task (as in the paper), or the summed rewards.
     Returns: keep [B].
     """
-    score = batch.outcome if spread == "outcome" else rewards.sum(1).to(torch.float32)
+    total = batch.of_rollouts(rewards.sum(1))[batch.rollout]
+    score = batch.outcome if spread == "outcome" else total.to(torch.float32)
     valid = batch.stop != Stop.ERROR
     _, group = torch.unique(batch.group, return_inverse=True)
     count = int(group.max()) + 1

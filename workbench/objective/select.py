@@ -30,7 +30,8 @@ def drop_truncated(batch: Batch, advantage: Tensor, entropy: Tensor | None) -> T
 @part("select")
 def drop_dead(batch: Batch, advantage: Tensor, entropy: Tensor | None) -> Tensor:
     """Without the episodes whose advantage is 0 throughout, so that they do not dilute the average of the others."""
-    return (batch.mask & (advantage != 0).any(1, keepdim=True)).to(advantage.dtype)
+    alive = batch.of_rollouts((advantage != 0).sum(1)) > 0
+    return (batch.mask & alive[batch.rollout][:, None]).to(advantage.dtype)
 
 
 @part("select", needs=("entropy",), share=a_share)
