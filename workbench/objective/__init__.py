@@ -1,7 +1,7 @@
 """The parts of an objective, and how they become a loss. A method is a choice of parts: see `workbench.recipes`."""
 
 from workbench.objective.advantage import episode_advantage, gae, token_returns, turn_returns
-from workbench.objective.aggregate import sequence_mean, token_mean, token_sum
+from workbench.objective.aggregate import row_mean, sequence_mean, token_mean, token_sum
 from workbench.objective.loss import Parts, Prepared, active, dead, loss, needs, prepare, rewards
 from workbench.objective.mix import on_policy
 from workbench.objective.part import SLOTS, Part, part
@@ -30,7 +30,7 @@ PARTS = {
         token, turn, sequence, episode_advantage, turn_returns, gae, token_returns,
         all_tokens, drop_truncated, drop_dead, high_entropy, importance, current,
         policy_gradient, clip, cispo, sapo, kl, entropy_bonus, value_loss,
-        sequence_mean, token_mean, token_sum, updates,
+        sequence_mean, row_mean, token_mean, token_sum, updates,
     )
 }  # fmt: skip
 
