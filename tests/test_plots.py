@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from workbench import plots, stats
-from workbench.plots import figure, tree, viewer
+from workbench.plots import figure, tree
 
 
 @pytest.fixture(autouse=True)
@@ -268,48 +268,6 @@ def test_a_tree_that_is_none_is_refused():
 # ---- tokens
 
 
-def _contrast(background, text):
-    def light(color):
-        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
-        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
-
-    a, b = sorted((light(background), light(text)), reverse=True)
-    return (a + 0.05) / (b + 0.05)
-
-
-def test_tokens_are_painted_by_sign_and_size_and_read_aloud():
-    page = viewer._page(
-        [["<A>", "4", "\n"]],
-        [[0, 1.0, -2.0]],
-        [[0, 1, 1]],
-        [[0, -0.5, -1.0]],
-        ["try 1"],
-        None,
-        "credit",
-        None,
-    )
-    spans = re.findall(r'<span class="t (\w+)"[^>]*>', page)
-    assert spans == ["given", "pos", "neg"]
-    assert 'tabindex="0"' in page and "credit +1.000" in page and "probability 0.607" in page
-    assert "&lt;A&gt;" in page and "⏎" in page and "<script" not in page and "http" not in page
-    colors = re.findall(r'style="background:(#\w{6})"', page)
-    assert (
-        colors == [viewer._shade(1.0, 2.0), viewer._shade(-2.0, 2.0)] and viewer._shade(0.0, 2.0) == "#ffffff"
-    )
-    for value in np.linspace(-2, 2, 9):
-        assert _contrast(viewer._shade(value, 2.0), "#1a1a1a") > 4.5
-
-
-def test_tokens_outside_a_notebook_and_with_wrong_lengths(capsys):
-    plots.tokens([["1", "+"], ["2"]], [[0.5, 0], [-1.0]], mask=[[1, 0], [1]])
-    assert capsys.readouterr().out == "row 0: 1(+0.50) +\nrow 1: 2(-1.00)\n"
-    with pytest.raises(ValueError, match="value must hold one entry a token"):
-        plots.tokens([["1", "+"]], [[0.5]])
-    with pytest.raises(ValueError, match="not finite"):
-        plots.tokens([["1"]], [[np.nan]])
-
-
 def test_importing_the_room_is_cheap():
     import subprocess
     import sys
@@ -349,13 +307,3 @@ def test_play_without_a_kernel_draws_once_and_refuses_what_is_no_control():
     assert seen == [(4, "a")]
     with pytest.raises(ValueError, match="no control can be made of k"):
         plots.play(lambda k: None, k=object())
-
-
-def test_numbers_that_are_never_negative_get_a_legend_from_zero():
-    from workbench.plots import viewer
-
-    def page(value):
-        return viewer._page([["a", "b"]], [value], None, None, None, None, "probability", 1)
-
-    assert "<span>0</span>" in page([0.2, 0.9]) and "dotted" not in page([0.2, 0.9]).split("</style>")[1]
-    assert "<span>−1</span>" in page([-0.2, 0.9]) and "dotted: negative" in page([-0.2, 0.9])

@@ -1,12 +1,12 @@
-"""Figures that say what they show: alt text, live panels, learning curves, family trees, tokens. Plain numbers in."""
+"""Figures that say what they show: alt text, live panels, learning curves, family trees, rollouts. Plain numbers in."""
 
 from workbench.plots.curves import describe_curves, learning_curves
 from workbench.plots.diagram import DiagramAnswer, DiagramEditor, causal_diagram, describe_diagram
 from workbench.plots.figure import COLORS, DASHES, MARKERS, show, style
 from workbench.plots.live import LivePanel
 from workbench.plots.play import play
+from workbench.plots.rollouts import RolloutViewer, tokens
 from workbench.plots.tree import describe_tree, family_tree
-from workbench.plots.viewer import tokens
 
 __all__ = [
     "COLORS",
@@ -15,6 +15,7 @@ __all__ = [
     "DiagramAnswer",
     "DiagramEditor",
     "LivePanel",
+    "RolloutViewer",
     "causal_diagram",
     "describe_curves",
     "describe_diagram",

@@ -23,9 +23,10 @@ from workbench.recipes.methods import (
     sapo,
 )
 from workbench.recipes.recipe import RULES, Recipe
+from workbench.recipes.view import credit_view
 
 __all__ = [
-    "RULES", "Recipe", "cispo", "dapo", "describe", "dr_grpo", "family", "gallery", "get", "grpo", "gspo", "gspo_token",
+    "RULES", "Recipe", "cispo", "credit_view", "dapo", "describe", "dr_grpo", "family", "gallery", "get", "grpo", "gspo", "gspo_token",
     "gtpo", "lite_ppo", "names", "ppo", "reinforce", "reinforce_baseline", "reinforce_pp", "reinforce_pp_baseline", "rloo",
     "sapo",
 ]  # fmt: skip
