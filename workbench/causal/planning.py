@@ -42,15 +42,21 @@ def robust_value_iteration(known: Uncertainty, *, worst: bool = True, tolerance:
 
     With `worst=False` the optimistic plan: the best policy in the best MDP, an upper bound on what any policy can be worth.
     Between two backups the policy at hand is evaluated by some sweeps of its own (robust modified policy iteration, Kaufman
-    and Schaefer 2013), which changes the speed and not the answer.
+    and Schaefer 2013), or, where a backup is costly and as long as that brings it nearer, by an exact solution in the MDP that
+    is worst for the last values (Pollatschek and Avi-Itzhak 1969). Both change the speed and not the answer.
     """
     value = np.broadcast_to(known.reward_low.min((-1, -2))[..., None], known.reward_low.shape[:-1]).copy()
+    least = np.inf
     for _ in range(_ROUNDS):
         q = backup(known, value, worst=worst)
         new = q.max(-1)
-        if np.abs(new - value).max() * known.discount <= tolerance * (1 - known.discount):
+        moved = np.abs(new - value).max()
+        if moved * known.discount <= tolerance * (1 - known.discount):
             return Plan((known.start * new).sum(-1), new, q.argmax(-1), q)
         chosen = _under(known, q.argmax(-1))
+        if known.high is not None and moved < least:
+            value, least = _solved(chosen, value, worst), moved
+            continue
         for _ in range(_SWEEPS):
             new = backup(chosen, new, worst=worst)[..., 0]
         value = new
@@ -67,6 +73,14 @@ def _under(known: Uncertainty, policy: np.ndarray) -> Uncertainty:
     high = None if known.high is None else pick(known.high, 2)
     rewards = pick(known.reward_low, 1), pick(known.reward_high, 1)
     return Uncertainty(pick(known.low, 2), high, *rewards, known.start, known.discount)
+
+
+def _solved(chosen: Uncertainty, value: np.ndarray, worst: bool) -> np.ndarray:
+    """The value [S] of the one action left, in the MDP that is worst (best) for `value`."""
+    reward = (chosen.reward_low if worst else chosen.reward_high)[..., 0]
+    kernel = chosen.extreme(value, worst=worst)[..., 0, :]
+    system = np.eye(kernel.shape[-1]) - chosen.discount * kernel
+    return np.linalg.solve(system, (1 - chosen.discount) * reward[..., None])[..., 0]
 
 
 def value_iteration(transitions: Any, rewards: Any, start: Any, discount: float, *, tolerance: float = 1e-12) -> Plan:
