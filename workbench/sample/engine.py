@@ -1,7 +1,8 @@
 """What an engine is: prompts of ids in, sampled ids and their log-probabilities out. No text anywhere.
 
 `engine.start(prompts, seed=...)` gives a `Session`, one row a prompt. A row grows in two ways only, by `sample` and by
-`extend`, and both append: what was sampled is never rewritten, so the policy is trained on exactly what it did.
+`extend`, and both append: what was sampled is never rewritten, so the policy is trained on exactly what it did. Where a task
+rewrites the context, the row is started anew from other ids, by `restart`, and the driver makes a new row of the batch of it.
 """
 
 from __future__ import annotations
@@ -57,8 +58,16 @@ class Session(Protocol):
         """Append what the environment said. Raises ValueError for unknown ids, or when the context is too short."""
         ...
 
+    def restart(self, row: int, ids: Sequence[int]) -> None:
+        """Replace everything in the row by another prompt. What it draws from here on is independent of what it drew before.
+
+        Raises:
+            ValueError: an empty prompt, one longer than the context, or an unknown id.
+        """
+        ...
+
     def ids(self, row: int) -> list[int]:
-        """Everything in the row so far."""
+        """Everything in the row so far, since it was last started anew."""
         ...
 
 
@@ -149,7 +158,7 @@ class Uniforms:
     """One uniform number per (seed, row, position), whoever asks and in whatever order.
 
     They come in blocks of 64 positions: row r of block j is the r-th 64 numbers of stream ("sample", j), so it does not
-    depend on the number of rows.
+    depend on the number of rows. A row that is started anew goes on counting where it was: no number is used twice.
     """
 
     BLOCK = 64

@@ -42,6 +42,7 @@ class HuggingFaceSession:
     ) -> None:
         self.model, self.vocab_size, self.context = model, vocab_size, context
         self.rows = [list(prompt) for prompt in prompts]
+        self.before = [0] * len(prompts)  # how many tokens the row had before it was started anew
         self.uniforms = Uniforms(seed, len(prompts))
         self.takes_positions = "position_ids" in inspect.signature(model.forward).parameters
 
@@ -51,6 +52,11 @@ class HuggingFaceSession:
     def extend(self, row: int, ids: Sequence[int]) -> None:
         check_extension(ids, row, len(self.rows[row]), self.vocab_size, self.context)
         self.rows[row] += ids
+
+    def restart(self, row: int, ids: Sequence[int]) -> None:
+        check_prompts([ids], self.vocab_size, self.context)
+        self.before[row] += len(self.rows[row])
+        self.rows[row] = list(ids)
 
     def sample(
         self, rows: Sequence[int], *, max_tokens: int, stop: Collection[int], temperature: float = 1.0,
@@ -86,6 +92,8 @@ class HuggingFaceSession:
         mask = (torch.arange(longest) >= longest - length[:, None]).to(torch.int64)
         position = (mask.cumsum(1) - 1).clamp(min=0)
         rows, cache, alive = torch.tensor(live), None, set(live)
+        before = torch.tensor([self.before[row] for row in live])
+        furthest = int(before.max())
         while True:
             extra = {"position_ids": position.to(device)} if self.takes_positions else {}
             output = self.model(
@@ -97,7 +105,7 @@ class HuggingFaceSession:
             )
             cache = output.past_key_values
             logits = output.logits[:, -1].float().cpu()
-            ids, logps = draw(logits, self.uniforms(rows, length, int(length.max())), *settings)
+            ids, logps = draw(logits, self.uniforms(rows, before + length, furthest + int(length.max())), *settings)
             for row, i, p in zip(live, ids.tolist(), logps.tolist()):
                 if row in alive:
                     found[row][0].append(i)

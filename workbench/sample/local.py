@@ -63,6 +63,7 @@ class LocalSession:
         self.prompt_of = [known.setdefault(tuple(prompt), len(known)) for prompt in prompts]
         self.rows = [list(prompt) for prompt in prompts]
         self.cached = [len(prompt) for prompt in prompts]  # how many tokens of the row are in the cache
+        self.before = [0] * len(prompts)  # how many tokens the row had before it was started anew
         self.slot_of = list(range(len(prompts)))
         self.row_in = list(range(len(prompts)))
         with torch.inference_mode():
@@ -76,6 +77,11 @@ class LocalSession:
     def extend(self, row: int, ids: Sequence[int]) -> None:
         check_extension(ids, row, len(self.rows[row]), self.vocab_size, self.context)
         self.rows[row] += ids
+
+    def restart(self, row: int, ids: Sequence[int]) -> None:
+        check_prompts([ids], self.vocab_size, self.context)
+        self.before[row] += len(self.rows[row])
+        self.rows[row], self.cached[row] = list(ids), 0
 
     def sample(
         self, rows: Sequence[int], *, max_tokens: int, stop: Collection[int], temperature: float = 1.0,
@@ -103,6 +109,8 @@ class LocalSession:
         self._grow(int((length + limit).max()) - 1)
         logits = self._next_logits(rows)
         row_number, soonest = torch.tensor(rows), int(limit.min())
+        before = torch.tensor([self.before[row] for row in rows])
+        furthest = int(before.max())
         stops = torch.zeros(self.vocab_size, dtype=torch.bool)
         stops[list(stop)] = True
         alive, n = torch.ones(len(rows), dtype=torch.bool), len(rows)
@@ -118,7 +126,7 @@ class LocalSession:
 
         count, stopped = dict.fromkeys(rows, 0), dict.fromkeys(rows, False)
         for step in range(1, max_tokens + 1):
-            ids, logps = draw(logits, self.uniforms(row_number, length, longest), *settings)
+            ids, logps = draw(logits, self.uniforms(row_number, before + length, furthest + longest), *settings)
             steps.append((ids, logps))
             over = stops[ids]
             if step >= soonest:
@@ -135,12 +143,8 @@ class LocalSession:
                     keep()
                     order = self._compact(alive, longest)
                     rows, n, alive = self.row_in[:left], left, alive[order]
-                    ids, length, limit, row_number = (
-                        ids[order],
-                        length[order],
-                        limit[order],
-                        row_number[order],
-                    )
+                    ids, length, limit = ids[order], length[order], limit[order]
+                    row_number, before = row_number[order], before[order]
                     ragged, longest, soonest = (
                         bool((length != length[0]).any()),
                         int(length.max()),

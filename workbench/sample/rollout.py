@@ -1,6 +1,7 @@
 """The driver: plays a task with an engine, turn by turn, and hands back a `Batch`.
 
-An episode is prompt ids + sampled ids + reply ids + sampled ids + ..., only ever appended. A turn is decoded to show its
+A row is prompt ids + sampled ids + reply ids + sampled ids + ..., only ever appended. An episode is one row, or several where
+its task rewrites the context on the way: each starts from the context as it then was. A turn is decoded to show its
 text to the task and for nothing else: decoding and encoding again may give other ids (merges, dropped whitespace), and then
 the policy would be trained on tokens that it never chose.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from workbench.models import LanguageModel
-    from workbench.tasks.base import Problem, Reply, Task
+    from workbench.tasks.base import Episode, Problem, Reply, Task
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +40,12 @@ def rollout(
     ends its episode with `Stop.CONTEXT`. An episode in which the task raises ends with `Stop.ERROR` and no reward; the
     error is logged, and the trainer leaves the episode out. Only episodes that the task calls done have an outcome.
 
+    Where a reply leaves only some turns in the context (`Reply.keep`), the episode goes on in a new row of the batch: its
+    prompt is the prompt and what was kept, as ids, and to that everything is appended as before.
+
     Returns:
-        Batch of len(problems) * group_size rows in the order of the problems; `group` is the problem's place in the list.
+        Batch of len(problems) * group_size rollouts in the order of the problems, each of one row or, where its context was
+        rewritten, of several; `group` is the problem's place in the list.
     Raises:
         ValueError: no problems, no rollouts, or a prompt that the engine refuses.
     """
@@ -50,30 +55,21 @@ def rollout(
         raise ValueError(f"group_size must be at least 1, not {group_size!r}")
     end = tokenizer.eos_token_id
     prompts = [prompt_ids(tokenizer, problem.prompt) for problem in problems]
-    dialogues = [Dialogue(list(ids), group) for group, ids in enumerate(prompts) for _ in range(group_size)]
-    session = engine.start([dialogue.prompt for dialogue in dialogues], seed=seed)
+    attempts = [_Attempt(ids, group, group * group_size + n) for group, ids in enumerate(prompts) for n in range(group_size)]
+    session = engine.start([one.prompt for one in attempts], seed=seed)
     context = engine.context or float("inf")
 
     def attempt(row: int, act: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return act(*arguments)
         except Exception:
-            first = all(dialogue.stop is not Stop.ERROR for dialogue in dialogues)
-            level = (
-                logging.ERROR if first else logging.DEBUG
-            )  # a broken task fails in every row: one traceback will do
-            log.log(
-                level,
-                "task %s raised in row %d (problem %d)",
-                task.name,
-                row,
-                dialogues[row].group,
-                exc_info=True,
-            )
-            dialogues[row].stop, dialogues[row].outcome = Stop.ERROR, 0.0
+            first = all(one.stop is not Stop.ERROR for one in attempts)  # a broken task fails in every row: one traceback will do
+            level = logging.ERROR if first else logging.DEBUG
+            log.log(level, "task %s raised in rollout %d (problem %d)", task.name, row, attempts[row].group, exc_info=True)
+            attempts[row].stop, attempts[row].outcome = Stop.ERROR, 0.0
             return None
 
-    episodes = [attempt(r, task.episode, problems[d.group]) for r, d in enumerate(dialogues)]
+    episodes = [attempt(r, task.episode, problems[one.group]) for r, one in enumerate(attempts)]
     live = [row for row, episode in enumerate(episodes) if episode is not None]
     for turn in range(task.max_turns):
         if not live:
@@ -83,46 +79,100 @@ def rollout(
         )
         rows, live = live, []
         for row, completion in zip(rows, completions):
-            dialogue = dialogues[row]
-            length = len(dialogue.prompt) + sum(len(s.ids) for s in dialogue.segments)
+            one = attempts[row]
             if not completion.ids:
-                dialogue.stop = Stop.CONTEXT
+                one.stop = Stop.CONTEXT
                 continue
-            dialogue.segments.append(Segment(completion.ids, completion.logps))
-            dialogue.rewards.append(0.0)
-            length += len(completion.ids)
+            one.sampled(completion.ids, completion.logps)
             if not completion.stopped:
-                dialogue.stop = Stop.CONTEXT if length >= context else Stop.LENGTH
+                one.stop = Stop.CONTEXT if len(one.context) >= context else Stop.LENGTH
                 continue
             text = decode(tokenizer, completion.ids[:-1])
-            reply = attempt(row, lambda row=row, text=text: _finite(episodes[row].step(text)))
+            reply = attempt(row, _step, episodes[row], text, turn)
             if reply is None:
                 continue
-            dialogue.rewards[-1] = float(reply.reward)
+            one.rows[-1].rewards[-1] = float(reply.reward)
             if reply.done:
-                dialogue.stop, dialogue.outcome = Stop.DONE, float(reply.outcome)
+                one.stop, one.outcome = Stop.DONE, float(reply.outcome)
                 continue
             if turn + 1 == task.max_turns:
-                dialogue.stop = Stop.TURNS
+                one.stop = Stop.TURNS
                 continue
             ids = attempt(row, reply_ids, tokenizer, reply.text or "")
             if ids is None:
                 continue
-            if length + len(ids) >= context:
-                dialogue.stop = Stop.CONTEXT
+            rewritten = one.replied(ids, reply.keep)
+            if len(one.context) >= context:
+                one.stop = Stop.CONTEXT
                 continue
-            session.extend(row, ids)
-            dialogue.segments.append(Segment(ids))
+            if rewritten:
+                one.start_row()
+                session.restart(row, one.context)
+            else:
+                one.rows[-1].segments.append(Segment(ids))
+                session.extend(row, ids)
             live.append(row)
-    for dialogue in dialogues:
-        if dialogue.stop is Stop.ERROR:
-            dialogue.rewards = [0.0] * len(dialogue.rewards)
-    return Batch.from_dialogues(dialogues)
+    return Batch.from_dialogues([dialogue for one in attempts for dialogue in one.finished()])
 
 
-def _finite(reply: Reply) -> Reply:
+@dataclass
+class _Attempt:
+    """One episode while it is played.
+
+    Attributes:
+        prompt: its ids. group, number: of its problem, and of itself.
+        turns: the ids of each assistant turn and of the reply to it. kept: which of them the policy still sees.
+        context: the ids the policy sees. rows: what becomes the rows of the batch; the last one grows.
+    """
+
+    prompt: list[int]
+    group: int
+    number: int
+    turns: list[list[int]] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+    context: list[int] = field(default_factory=list)
+    rows: list[Dialogue] = field(default_factory=list)
+    stop: Stop = Stop.DONE
+    outcome: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.context = list(self.prompt)
+        self.start_row()
+
+    def start_row(self) -> None:
+        self.rows.append(Dialogue(list(self.context), self.group, rollout=self.number, first_turn=len(self.turns)))
+
+    def sampled(self, ids: list[int], logps: list[float]) -> None:
+        self.rows[-1].segments.append(Segment(ids, logps))
+        self.rows[-1].rewards.append(0.0)
+        self.kept.append(len(self.turns))
+        self.turns.append(list(ids))
+        self.context += ids
+
+    def replied(self, ids: list[int], keep: tuple[int, ...] | None) -> bool:
+        """Append a reply, and forget what is not kept. Returns whether the context was rewritten."""
+        self.turns[-1] = self.turns[-1] + ids
+        if keep is None or list(keep) == self.kept:
+            self.context += ids
+            return False
+        self.kept = list(keep)
+        self.context = self.prompt + [i for turn in keep for i in self.turns[turn]]
+        return True
+
+    def finished(self) -> list[Dialogue]:
+        for row in self.rows:
+            row.stop, row.outcome = self.stop, self.outcome
+            if self.stop is Stop.ERROR:
+                row.rewards = [0.0] * len(row.rewards)
+        return self.rows
+
+
+def _step(episode: Episode, text: str, turn: int) -> Reply:
+    reply = episode.step(text)
     if not (math.isfinite(reply.reward) and math.isfinite(reply.outcome)):
         raise ValueError(f"the task's reply has a reward or an outcome that is not finite: {reply!r}")
+    if reply.keep is not None and (sorted({*reply.keep}) != list(reply.keep) or not {*reply.keep} <= {*range(turn + 1)}):
+        raise ValueError(f"Reply.keep must be turns from 0 to {turn}, in order and each once, not {reply.keep!r}")
     return reply
 
 

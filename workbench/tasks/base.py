@@ -43,12 +43,16 @@ class Reply:
         reward: what it thinks of this turn by itself: 0 is fine, -1 is a malformed call.
         done: the episode is over.
         outcome: the verdict on the whole episode, from 0 to 1; only meaningful when `done`.
+        keep: which assistant turns (0 the first, this one included) stay in the context, each with the reply to it; the rest is
+            gone from now on. The prompt always stays. None: everything does. What stays keeps its ids: the driver puts them
+            together again and encodes nothing anew.
     """
 
     text: str | None
     reward: float = 0.0
     done: bool = False
     outcome: float = 0.0
+    keep: tuple[int, ...] | None = None
 
 
 class Episode(Protocol):
@@ -108,6 +112,20 @@ class Task(Protocol):
         A share `error_rate` of them ends in a wrong answer, so that the warm-started policy also samples wrong ones and
         reinforcement learning has something to sharpen.
         """
+        ...
+
+
+@runtime_checkable
+class Hinted(Protocol):
+    """A task that can also put hints before its problems: problems solved, or advice. Optional; see `objective.context`."""
+
+    @property
+    def hints(self) -> int:
+        """How many there are, numbered from 0."""
+        ...
+
+    def hinted(self, problem: Problem, hints: Sequence[int]) -> Problem:
+        """The same problem, whose prompt shows these hints. `episode`, `gold` and `do_nothing` take it like the bare one."""
         ...
 
 
