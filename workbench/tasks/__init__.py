@@ -11,8 +11,8 @@ from workbench.tasks.unlock import Unlock
 from workbench.tasks.verbal_bandit import VerbalBandit
 
 __all__ = [
-    "Addition", "Calculator", "Episode", "Hinted", "Katas", "Lookup", "Played", "Problem", "Programs", "Repair", "Reply", "Task", "Unlock",
-    "VerbalBandit", "get", "names", "play",
+    "Addition", "Calculator", "Episode", "Hinted", "Katas", "Lookup", "Played", "Problem", "Programs", "Repair", "Reply", "Task",
+    "Unlock", "VerbalBandit", "get", "names", "play",
 ]  # fmt: skip
 
 _TASKS = {task.name: task for task in (Addition, Calculator, Lookup, Programs, Repair, Katas, Unlock, VerbalBandit)}
