@@ -50,20 +50,20 @@ def test_plain_gail_certifies_falsely_where_the_reward_is_confounded():
     """It reports a lead of 0; its own policy trails by .256, and no policy at all by less than .16. The honest game says .2."""
     mdp = worlds.two_state("reward only")
     gail = imitation_game(mdp.observed, mdp.transitions)
-    assert gail.value == pytest.approx(0, abs=EXACT) and gail.certified
+    assert gail.value == pytest.approx(0, abs=EXACT) and gail.certificate.proved
     values = np.array([mdp.value(policy) for policy in gail.policies])
     expert = float(mdp.observed.expert_value)
     assert expert - gail.mixture @ values == pytest.approx(0.256, abs=EXACT)
     assert expert - values.max() == pytest.approx(0.16, abs=EXACT)
     honest = imitation_game(mdp.observed, mdp.transitions, rewards_identified=False)
-    assert honest.value == pytest.approx(0.2, abs=EXACT) and not honest.certified
+    assert honest.value == pytest.approx(0.2, abs=EXACT) and not honest.certificate.proved
     assert expert - honest.mixture @ values <= honest.value + 1e-9
 
 
 def test_xor_with_a_fair_coin_has_no_certificate():
     mdp = worlds.bandit_mdp(worlds.xor_bandit(0.5))
     honest = imitation_game(mdp.observed, mdp.transitions, rewards_identified=False)
-    assert honest.value == pytest.approx(0.5, abs=EXACT) and not honest.certified
+    assert honest.value == pytest.approx(0.5, abs=EXACT) and not honest.certificate.proved
     assert occupancy_game(mdp.observed, mdp.transitions, rewards_identified=False).value == pytest.approx(0.5, abs=EXACT)
     assert max(mdp.value(policy) for policy in all_policies(1, 2)) == pytest.approx(0.5, abs=EXACT)
 
@@ -123,7 +123,7 @@ def test_a_known_sign_gives_a_certificate_where_the_free_class_gives_none():
     best = max(mdp.value(policy) for policy in all_policies(4, 2))
     assert game.value == pytest.approx(mdp.observed.expert_value - best, abs=1e-9)
     late = mdp.observed._replace(occupancy=mdp.occupancy(np.array([1, 0, 1, 1])))  # an expert who dithers
-    assert imitation_game(late, mdp.transitions, rewards=goal).certified
+    assert imitation_game(late, mdp.transitions, rewards=goal).certificate.proved
 
 
 def test_the_stated_answer_of_the_adversary_attains_the_value():

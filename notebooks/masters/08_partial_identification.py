@@ -363,7 +363,7 @@ coin = worlds.two_state("reward only")
 gail = games.imitation_game(coin.observed, coin.transitions)
 values = np.array([coin.value(policy) for policy in gail.policies])
 lead = float(coin.observed.expert_value)
-print(f"plain GAIL: game value {abs(gail.value):.6f}, certificate: {gail.certified}")
+print(f"plain GAIL: game value {abs(gail.value):.6f}, certificate: {gail.certificate.proved}")
 print(f"the expert earns {lead:.3f}, GAIL's policy {gail.mixture @ values:.3f}: it trails by {lead - gail.mixture @ values:.3f}")
 print(f"the best of all policies earns {values.max():.3f}: even that trails by {lead - values.max():.3f}")
 
@@ -466,7 +466,7 @@ plots.show(
 fair = worlds.bandit_mdp(worlds.xor_bandit(0.5))
 for name, identified in (("plain", True), ("honest", False)):
     game = games.imitation_game(fair.observed, fair.transitions, rewards_identified=identified)
-    print(f"XOR, {name:6} game: value {abs(game.value):.3f}, certificate: {game.certified}; true lead {fair.observed.expert_value - 0.5:.3f}")
+    print(f"XOR, {name:6} game: value {abs(game.value):.3f}, certificate: {game.certificate.proved}; true lead {fair.observed.expert_value - 0.5:.3f}")
 
 # %% [markdown]
 # ## 6 More patients do not help, beyond a point

@@ -25,6 +25,7 @@ import numpy as np
 from scipy.optimize import linprog
 
 from workbench.causal.bounds import Uncertainty
+from workbench.causal.imitation import Certificate, of_game
 from workbench.causal.scm import Observed, distribution
 
 _LARGEST = 200_000  # rows or columns of a game at most
@@ -38,6 +39,7 @@ class Game(NamedTuple):
         policies, mixture: the imitator draws one of the deterministic policies [K,S] once for each episode, with these
         chances [K].
         reward, transitions: an adversary's pure answer [S,X], [S,X,S] that attains the value against this mixture.
+        certificate: whether the mixture is proved at least as good as the expert, for every reward and world that was let in.
     """
 
     value: float
@@ -45,11 +47,7 @@ class Game(NamedTuple):
     mixture: np.ndarray
     reward: np.ndarray
     transitions: np.ndarray
-
-    @property
-    def certified(self) -> bool:
-        """Whether the policy is proved at least as good as the expert, for every reward and world that was let in."""
-        return self.value <= 1e-9
+    certificate: Certificate
 
 
 def zero_sum(payoff: Any) -> tuple[float, np.ndarray]:
@@ -152,15 +150,18 @@ def imitation_game(
     lead = np.einsum("rsx,mksx->mrk", judged, observed.occupancy - earns).reshape(-1, len(policies))
     value, mixture = zero_sum(lead)
     world, reward = np.unravel_index(int((lead @ mixture).argmax()), (len(worlds), len(judged)))
-    return Game(value, policies, mixture, judged[reward], worlds[world])
+    proof = certificate(value, rewards is None, len(worlds) == 1, rewards_identified)
+    return Game(value, policies, mixture, judged[reward], worlds[world], proof)
 
 
 class OccupancyGame(NamedTuple):
-    """A solved game with known transitions: its value, the imitator's stationary policy [S,X] and occupancy [S,X]."""
+    """A solved game with known transitions: its value, the imitator's stationary policy [S,X] and occupancy [S,X], and what the
+    value proves."""
 
     value: float
     policy: np.ndarray
     occupancy: np.ndarray
+    certificate: Certificate
 
 
 def occupancy_game(
@@ -199,7 +200,21 @@ def occupancy_game(
     occupancy = np.maximum(found.x[:pairs].reshape(states, actions), 0)
     visits = occupancy.sum(-1, keepdims=True)
     policy = np.divide(occupancy, visits, out=np.full_like(occupancy, 1 / actions), where=visits > 1e-12)
-    return OccupancyGame(float(found.fun), policy, occupancy)
+    proof = certificate(float(found.fun), rewards is None, True, rewards_identified)
+    return OccupancyGame(float(found.fun), policy, occupancy, proof)
+
+
+def certificate(lead: float, any_reward: bool, known: bool, identified: bool) -> Certificate:
+    """What the expert's largest lead proves, and what the proof needs.
+
+    Args:
+        any_reward: the class is all rewards from 0 to 1. known: the transitions are, and not only a set they lie in.
+        identified: E[Y | s, x] is what an action earns; if not, the game has allowed for that.
+    """
+    rewards = "the reward lies between 0 and 1" if any_reward else "the reward is a mixture of those of the class"
+    worlds = "the transitions are as given" if known else "the transitions lie in the set given"
+    hidden = ("nothing hidden enters both the expert's choice and the reward",) if identified else ()
+    return of_game(lead, rewards, worlds, *hidden)
 
 
 def _check_rewards(judged: np.ndarray, states: int, actions: int) -> None:

@@ -46,6 +46,13 @@ class Certificate:
         return f"{'certificate' if self.proved else 'no certificate'}{lead}: {self.reason}"
 
 
+def of_game(lead: float, *assumptions: str) -> Certificate:
+    """The certificate of an imitation game: proved where the expert's largest lead over the imitator is 0 (to 1e-9)."""
+    proved = lead <= _EXACT
+    reason = "no reward of the class puts the expert ahead" if proved else "some reward of the class may put the expert ahead"
+    return Certificate(proved, assumptions, reason, float(lead))
+
+
 @dataclass(frozen=True)
 class Imitation:
     """A policy for each action (None where it was refused), with its certificate."""

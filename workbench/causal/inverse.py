@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from workbench.causal.bounds import Uncertainty
+from workbench.causal.games import certificate
 from workbench.causal.imitation import Certificate
 from workbench.causal.planning import robust_value, robust_value_iteration
 from workbench.causal.scm import Observed, _occupancy, as_policy
@@ -77,7 +78,7 @@ def mwal(
     mixture = counts / rounds
     sure = np.array([[_sure(known, policy, share * feature) for feature in features] for policy in found])
     lead = float((expert - mixture @ sure).max())
-    proof = _certificate(lead, "the reward is a mixture of the features", known, rewards_identified)
+    proof = certificate(lead, False, _known(known), rewards_identified)
     return Apprentice(found, mixture, lead, float(floor), best, proof)
 
 
@@ -133,16 +134,12 @@ def gail(observed: Observed, known: Uncertainty, *, rounds: int = 300, rewards_i
     cells = np.eye(states * actions).reshape(-1, states, actions)
     sure = np.array([_sure(known, policy, share * cell) for cell in cells])
     lead = float(np.maximum(expert.ravel() - sure, 0).sum())
-    proof = _certificate(lead, "the reward lies between 0 and 1", known, rewards_identified)
+    proof = certificate(lead, True, _known(known), rewards_identified)
     return Alike(policy, lead, np.array(divergences), proof)
 
 
-def _certificate(lead: float, rewards: str, known: Uncertainty, identified: bool) -> Certificate:
-    worlds = "the transitions are as given" if known.free.max() < 1e-12 else "the transitions lie in the set given"
-    hidden = ("nothing hidden enters both the expert's choice and the reward",) if identified else ()
-    proved = lead <= 1e-9
-    reason = "no reward of the class puts the expert ahead" if proved else "some reward of the class may put the expert ahead"
-    return Certificate(proved, (rewards, worlds, *hidden), reason, lead)
+def _known(known: Uncertainty) -> bool:
+    return bool(known.free.max() < 1e-12)
 
 
 def _with(known: Uncertainty, reward: np.ndarray) -> Uncertainty:

@@ -18,6 +18,7 @@ import numpy as np
 
 from workbench.causal.games import zero_sum
 from workbench.causal.graph import Diagram, Verdict, _open_path, _replace, _without_effects, of_model
+from workbench.causal.imitation import DIAGRAM, POSITIVE, Certificate, of_game
 from workbench.causal.scm import Chance
 from workbench.causal.worlds import Problem
 
@@ -26,13 +27,13 @@ _PLANS = 4096  # deterministic plans at most
 Scopes = Mapping[str, Sequence[str]]
 
 
-class ScopedGame(NamedTuple):
-    """A solved game between an imitator and the rewards of a class.
+class Imitator(NamedTuple):
+    """A mixture of plans that look at no more than they may, and what is proved about it.
 
     Attributes:
-        value: the expert's largest lead over the mixture, over the class. plans, mixture: the imitator draws one deterministic
-            plan, a policy for each action, with these chances [K]. names: what the tables are about, in time.
-        expert, imitator: occupancies [*sizes of names].
+        value: the expert's largest lead over the mixture, over the class of rewards. plans, mixture: one deterministic plan, a
+            policy for each action, is drawn for each episode, with these chances [K]. names: what the tables are about, in time.
+        expert, imitator: occupancies [*sizes of names]. certificate: what `value` proves, and what the proof needs.
     """
 
     value: float
@@ -41,11 +42,7 @@ class ScopedGame(NamedTuple):
     names: tuple[str, ...]
     expert: np.ndarray
     imitator: np.ndarray
-
-    @property
-    def certified(self) -> bool:
-        """Whether the mixture is proved at least as good as the expert, whatever reward of the class is the true one."""
-        return self.value <= 1e-9
+    certificate: Certificate
 
 
 def plannable(graph: Diagram, scopes: Scopes, outcome: str) -> Verdict:
@@ -102,7 +99,7 @@ def occupancy(problem: Problem, policies: Mapping[str, Chance]) -> tuple[tuple[s
     return names, out
 
 
-def scoped_game(problem: Problem, scopes: Scopes, rewards: Any, *, graph: Diagram | None = None) -> ScopedGame:
+def scoped_game(problem: Problem, scopes: Scopes, rewards: Any, *, graph: Diagram | None = None) -> Imitator:
     """The best imitation against every reward of a class, exactly: a linear program over deterministic plans.
 
     Args:
@@ -111,22 +108,87 @@ def scoped_game(problem: Problem, scopes: Scopes, rewards: Any, *, graph: Diagra
     Raises:
         ValueError: scopes that are not `plannable` (with the open path), no rewards, rewards outside 0 to 1, or too many plans.
     """
-    verdict = plannable(graph or of_model(problem.model, problem.order), scopes, problem.outcome)
-    if not verdict.imitable:
-        raise ValueError(f"{problem.name}: these scopes do not do; {verdict.reason}")
-    names = _names(problem, scopes)
-    at = dict(zip(names, np.indices([problem.model.size(name) for name in names])))
-    corners = [np.broadcast_to(np.asarray(reward(**at), float), at[names[0]].shape) for reward in rewards]
-    if not corners:
-        raise ValueError("the class of rewards is empty; give at least one function")
-    if min(c.min() for c in corners) < 0 or max(c.max() for c in corners) > 1:
-        raise ValueError("rewards must be on a scale from 0 to 1")
-    plans = _plans(problem, scopes)
-    expert = problem.model.joint(*names)
-    visits = np.array([occupancy(problem, plan)[1] for plan in plans])
-    lead = np.array([[((expert - mine) * corner).sum() for mine in visits] for corner in corners])
-    value, mixture = zero_sum(lead)
-    return ScopedGame(value, plans, mixture, names, expert, np.tensordot(mixture, visits, 1))
+    field = _Field.of(problem, scopes, graph)
+    value, mixture = zero_sum(field.leads(rewards))
+    return field.imitator(mixture, value, "the reward is a mixture of those of the class")
+
+
+def causal_mwal(
+    problem: Problem, scopes: Scopes, rewards: Any, *, rounds: int = 2000, graph: Diagram | None = None
+) -> Imitator:
+    """The same game by multiplicative weights (MWAL of Syed and Schapire 2007, with scopes that the diagram admits).
+
+    The value is within sqrt(ln F / (2 rounds)) of the exact one, F the number of rewards. Arguments and errors as `scoped_game`;
+    ValueError also for fewer than one round.
+    """
+    _check_rounds(rounds)
+    field = _Field.of(problem, scopes, graph)
+    leads = field.leads(rewards)
+    rate = np.sqrt(8 * np.log(len(leads)) / rounds)
+    total, counts = np.zeros(len(leads)), np.zeros(len(field.plans))
+    for _ in range(rounds):
+        weights = np.exp(rate * (total - total.max()))
+        answer = int((weights @ leads).argmin())
+        counts[answer] += 1
+        total += leads[:, answer]
+    mixture = counts / rounds
+    return field.imitator(mixture, float((leads @ mixture).max()), "the reward is a mixture of those of the class")
+
+
+def causal_gail(problem: Problem, scopes: Scopes, *, rounds: int = 1000, graph: Diagram | None = None) -> Imitator:
+    """Generative adversarial imitation (Ho and Ermon 2016) with scopes that the diagram admits.
+
+    The discriminator sees what the plans look at and do; each answer is the best plan against its reward -ln(1 - D), so that
+    the Jensen-Shannon divergence of the two occupancies falls to the least there is (Frank and Wolfe). `value` is the
+    expert's lead for the worst reward from 0 to 1. Arguments and errors as `causal_mwal`.
+    """
+    _check_rounds(rounds)
+    field = _Field.of(problem, scopes, graph)
+    visits = field.visits.reshape(len(field.plans), -1)
+    expert, mixture = field.expert.ravel(), np.full(len(field.plans), 1 / len(field.plans))
+    for step in range(rounds):
+        reward = np.log1p(expert / np.maximum(mixture @ visits, 1e-12))
+        mixture *= 1 - 2 / (step + 3)
+        mixture[(visits @ reward).argmax()] += 2 / (step + 3)
+    lead = float(np.maximum(expert - mixture @ visits, 0).sum())
+    return field.imitator(mixture, lead, "the reward lies between 0 and 1")
+
+
+class _Field(NamedTuple):
+    """What all three games are played on: every deterministic plan, and what it meets [K, *sizes of names]."""
+
+    names: tuple[str, ...]
+    plans: list[dict[str, Chance]]
+    visits: np.ndarray
+    expert: np.ndarray
+
+    @staticmethod
+    def of(problem: Problem, scopes: Scopes, graph: Diagram | None) -> _Field:
+        verdict = plannable(graph or of_model(problem.model, problem.order), scopes, problem.outcome)
+        if not verdict.imitable:
+            raise ValueError(f"{problem.name}: these scopes do not do; {verdict.reason}")
+        plans, names = _plans(problem, scopes), _names(problem, scopes)
+        visits = np.array([occupancy(problem, plan)[1] for plan in plans])
+        return _Field(names, plans, visits, problem.model.joint(*names))
+
+    def leads(self, rewards: Any) -> np.ndarray:
+        """The expert's lead [F,K] over each plan, for each reward."""
+        at = dict(zip(self.names, np.indices(self.expert.shape)))
+        corners = [np.broadcast_to(np.asarray(reward(**at), float), self.expert.shape) for reward in rewards]
+        if not corners:
+            raise ValueError("the class of rewards is empty; give at least one function")
+        if min(c.min() for c in corners) < 0 or max(c.max() for c in corners) > 1:
+            raise ValueError("rewards must be on a scale from 0 to 1")
+        return np.array([[((self.expert - mine) * corner).sum() for mine in self.visits] for corner in corners])
+
+    def imitator(self, mixture: np.ndarray, value: float, rewards: str) -> Imitator:
+        met = np.tensordot(mixture, self.visits, 1)
+        return Imitator(value, self.plans, mixture, self.names, self.expert, met, of_game(value, rewards, DIAGRAM, POSITIVE))
+
+
+def _check_rounds(rounds: int) -> None:
+    if rounds < 1:
+        raise ValueError(f"rounds must be at least 1, not {rounds!r}")
 
 
 def _names(problem: Problem, scopes: Scopes) -> tuple[str, ...]:
