@@ -6,10 +6,11 @@ interrupted in the middle is undone in memory, and the folder holds complete ste
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench import seeding
+from workbench.batch import Batch
 from workbench.models import LanguageModel, ValueHead
 from workbench.run_folder import Checkpoint, RunFolder, read_checkpoint, steps_of
 
@@ -36,6 +38,42 @@ class Record(Protocol):
 R = TypeVar("R", bound=Record)
 
 
+@dataclass(frozen=True)
+class Memory:
+    """What a run knows of its earlier steps, for the parts that ask. A step puts a new one in its place, and changes none.
+
+    Attributes:
+        history: the prompts asked so far, see `objective.prompts`.
+        successes: episodes to be replayed, `group` is the number of their problem; see `objective.mix`.
+        turn_entropy: for each turn index a sum over steps and their number, see `objective.regulariser`.
+        gains: what each hint was worth when it was last measured, None if never; see `objective.context`.
+    """
+
+    history: tuple[tuple[int, float], ...] = ()
+    successes: Batch | None = None
+    turn_entropy: tuple[tuple[float, int], ...] = ()
+    gains: tuple[float | None, ...] = ()
+
+    def tensors(self) -> Tensors:
+        """What a checkpoint keeps as tensors, by file and name."""
+        return {} if self.successes is None else {"successes": vars(self.successes)}
+
+    def notes(self) -> dict[str, Any]:
+        """What a checkpoint keeps as JSON: Python writes a float so that it reads the same float."""
+        return {"history": self.history, "turn_entropy": self.turn_entropy, "gains": self.gains}
+
+    @staticmethod
+    def read(checkpoint: Checkpoint) -> Memory:
+        """What `tensors` and `notes` put there."""
+        notes, tensors = checkpoint.state, checkpoint.tensors.get("successes")
+        return Memory(
+            history=tuple((int(number), float(outcome)) for number, outcome in notes["history"]),
+            successes=None if tensors is None else Batch(**tensors),
+            turn_entropy=tuple((float(total), int(steps)) for total, steps in notes.get("turn_entropy", ())),
+            gains=tuple(notes.get("gains", ())),
+        )
+
+
 @dataclass
 class State:
     """Everything that a step changes."""
@@ -44,7 +82,7 @@ class State:
     optimiser: torch.optim.Optimizer
     head: ValueHead | None = None
     reference: LanguageModel | None = None  # does not change: the policy that the run started from
-    history: list[tuple[int, float]] = field(default_factory=list)
+    memory: Memory = dataclasses.field(default_factory=Memory)
 
     def parameters(self) -> dict[str, Tensor]:
         """Everything that is trained, by name."""
@@ -52,7 +90,7 @@ class State:
         return {**trainable(self.policy), **head}
 
     def capture(self) -> Tensors:
-        """A copy, by file and name. Frozen weights are not in it: whoever goes on brings them."""
+        """A copy of all that is trained, by file and name. Frozen weights are not in it: whoever goes on brings them."""
         moments = {
             f"optimiser.{name}.{key}": value.detach().clone()
             for name, parameter in self.parameters().items()
@@ -90,12 +128,13 @@ def loop(
         run: the folder, or None to keep nothing. config: what must be equal to go on in a folder; "kind" names it.
     """
     folder = RunFolder(run, config, made_with=_made_with(threads)) if run is not None else None
-    good: Tensors = {}  # the state after step `done`, with which `asked` prompts had been asked
-    bar, asked, done, saved = None, 0, 0, 0
+    good: Tensors = {}  # with `memory`, the state after step `done`
+    memory = state.memory
+    bar, done, saved = None, 0, 0
     try:
         if folder is not None:
             done = saved = _go_on(folder, state)
-        good, asked = state.capture(), len(state.history)
+        good, memory = state.capture(), state.memory
         bar = _bar(done, steps, config["kind"]) if progress else None
         while done < steps:
             try:
@@ -103,14 +142,15 @@ def loop(
                     record = advance(done + 1)
                     now = state.capture()
                 if folder is not None and (record.step % checkpoint_every == 0 or record.step == steps):
-                    folder.save(record.step, now, {"history": state.history}, record.as_row(), record.rollouts)
+                    _save(folder, record.step, now, state.memory, record.as_row(), record.rollouts)
                     saved = record.step
                 elif folder is not None:
                     folder.record(record.as_row(), record.rollouts)
             except BaseException:
                 state.restore(good, "memory")
+                state.memory = memory
                 raise
-            good, asked, done = now, len(state.history), record.step
+            good, memory, done = now, state.memory, record.step
             if bar is not None:
                 bar.update()
             yield record
@@ -120,15 +160,19 @@ def loop(
         if folder is not None:
             with suppress(OSError):  # a full disk has been reported already
                 if saved < done:
-                    folder.save(done, good, {"history": state.history[:asked]})
+                    _save(folder, done, good, memory)
             folder.close()
+
+
+def _save(folder: RunFolder, step: int, tensors: Tensors, memory: Memory, *lines: Any) -> None:
+    folder.save(step, tensors | memory.tensors(), memory.notes(), *lines)
 
 
 def _go_on(folder: RunFolder, state: State) -> int:
     """Bring `state` to the folder's newest checkpoint, or make its first one; returns the step."""
     latest = folder.latest
     if latest is None:
-        folder.save(0, state.capture(), {"history": []})
+        _save(folder, 0, state.capture(), state.memory)
         return 0
     mine = trainable(state.policy)
     _compare(mine, latest.tensors["policy"], folder.path)
@@ -143,7 +187,7 @@ def _go_on(folder: RunFolder, state: State) -> int:
         start = folder.read(0).tensors["policy"]
         copy_into({name: reference[name] for name in start}, start, folder.path)
     state.restore(latest.tensors, folder.path)
-    state.history[:] = [(int(number), float(outcome)) for number, outcome in latest.state["history"]]
+    state.memory = Memory.read(latest)
     return latest.step
 
 

@@ -3,12 +3,13 @@
     for step in train(policy, "addition", "grpo", steps=50, seed=0, run="runs/first"):
         print(step.step, step.success)
 
-To follow one update, read `_reinforce`: choose prompts, roll out, prepare, and for each minibatch evaluate the policy, take
-the loss, its gradient, and a step. `workbench.loop` around it writes the run folder and takes care of stopping and going on.
+To follow one update, read `_reinforce`: choose hints and prompts, roll out, mix in what was kept of earlier steps, prepare, and
+for each minibatch evaluate the policy, take the loss, its gradient, and a step. `workbench.loop` around it writes the run
+folder and takes care of stopping and going on.
 
 Everything random comes from (seed, purpose, step), nothing from a stream that runs through the whole training. So a run that
-goes on needs only the weights, the optimiser, the prompts asked so far and the number of the step: the bits are those of a
-run that was never stopped.
+goes on needs only the weights, the optimiser, its `Memory` of earlier steps (what prompts were asked, what is to be replayed)
+and the number of the step: the bits are those of a run that was never stopped.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench import models, objective, recipes, sample, seeding, stats, tasks
-from workbench.batch import Batch, Stop
+from workbench.batch import Batch, Origin, Stop
 from workbench.loop import State, device_of, loop, trainable, use_threads
 from workbench.models import fast
 
@@ -43,8 +44,11 @@ class StepRecord:
             by -log p of what was sampled.
         length: sampled tokens of an episode. turns: of an episode. malformed: share of turns the task found malformed.
         truncated: share of episodes cut off by a limit. errors: episodes left out because the task raised.
-        episodes, tokens: sampled in this step, thrown-away rollouts included. tokens_per_second: over the whole step's `seconds`.
-        test_success: of the test split, greedy, where `evaluate_every` asked for it. rollouts: one group, to be looked at.
+        hints: how many the prompts showed. replayed: share of the episodes trained on that an earlier step sampled.
+        episodes, tokens: sampled in this step, thrown-away rollouts and those that measured hints included.
+        tokens_per_second: over the whole step's `seconds`.
+        test_success: of the test split, greedy and without hints, where `evaluate_every` asked for it, and after the last step
+            with as many hints as this one. rollouts: one group, to be looked at.
     """
 
     step: int
@@ -64,6 +68,8 @@ class StepRecord:
     malformed: float
     truncated: float
     errors: int
+    hints: int
+    replayed: float
     episodes: int
     tokens: int
     tokens_per_second: float
@@ -200,6 +206,11 @@ def train(
     task, recipe = tasks.get(task), recipes.get(recipe)
     _check(steps=steps, prompts=prompts, lr=lr, value_lr=value_lr, temperature=temperature, max_grad_norm=max_grad_norm,
            checkpoint_every=checkpoint_every, rows_per_pass=1 if rows_per_pass is None else rows_per_pass)  # fmt: skip
+    if recipe.context.name != "bare" and not isinstance(task, tasks.Hinted):
+        raise ValueError(
+            f"{recipe.context!r} shows hints, and the task {task.name!r} has none: it needs an attribute `hints` and a method "
+            "`hinted` (workbench.tasks.Hinted), as the task 'unlock' has"
+        )
     needs = objective.needs(recipe)
     head = models.ValueHead(policy.hidden_size).to(device_of(policy)) if "values" in needs else None
     state = State(policy, _adamw([(policy, lr), *([(head, value_lr)] if head else [])]), head)
@@ -267,8 +278,9 @@ def _reinforce(
 ) -> StepRecord:
     started = time.perf_counter()
     recipe, state = update.recipe, update.state
-    sampled, kept = _roll_out(step, seed, task, engine, update, prompts)
-    batch = recipe.mix(kept, ()).to(device_of(state.policy))
+    hints, measured = _choose_hints(step, seed, task, engine, update)
+    sampled, kept, problem = _roll_out(step, seed, task, engine, update, prompts, hints)
+    batch = _mix(step, seed, update, kept, problem).to(device_of(state.policy))
     cuts = [
         _minibatches(batch.group, recipe.schedule["minibatches"], seeding.generator(seed, "minibatches", step, epoch))
         for epoch in range(recipe.schedule["epochs"])
@@ -279,8 +291,10 @@ def _reinforce(
         for rows in minibatches:
             numbers.append(_optimise(update, prepared.select(rows), step))
     played = _without_errors(sampled, f"step {step}")
-    seconds, tokens = time.perf_counter() - started, int(sampled.mask.sum())
-    score = evaluate(state.policy, task, problems=128, seed=seed, engine=engine).success if _due(step, evaluate_every) else None
+    seconds = time.perf_counter() - started
+    tokens = sum(int(each.mask.sum()) for each in (sampled, *measured))
+    look = _due(step, evaluate_every) or len(recipe.context(step + 1, state.memory.gains)) != len(hints)
+    score = evaluate(state.policy, task, problems=128, seed=seed, engine=engine).success if look else None
 
     def over(name: str, how: Callable[[list[float]], float] = lambda values: sum(values) / len(values)) -> float:
         return how([found[name] for found in numbers if not math.isnan(found[name])] or [math.nan])
@@ -298,24 +312,57 @@ def _reinforce(
         length=played.mask.sum().item() / len(episodes), turns=played.turns.sum().item() / len(episodes),
         malformed=((played.rewards < 0).sum() / played.turns.sum()).item(),
         truncated=cut_off[episodes].float().mean().item(), errors=sampled.rollouts - len(episodes),
-        episodes=sampled.rollouts, tokens=tokens, tokens_per_second=tokens / seconds, seconds=seconds, test_success=score,
+        hints=len(hints), replayed=(batch.origin[batch.first_rows] == Origin.REPLAY).float().mean().item(),
+        episodes=sum(each.rollouts for each in (sampled, *measured)),
+        tokens=tokens, tokens_per_second=tokens / seconds, seconds=seconds, test_success=score,
         rollouts=tuple(_transcripts(step, prepared, state.policy.tokenizer)),
     )  # fmt: skip
 
 
+def _choose_hints(
+    step: int, seed: int, task: tasks.Task, engine: sample.Engine, update: _Update
+) -> tuple[tuple[int, ...], list[Batch]]:
+    """The hints in this step's prompts; and the episodes in which hints were measured, where the recipe asks for that."""
+    context, state = update.recipe.context, update.state
+    played: list[Batch] = []
+
+    def success(shown: Collection[int]) -> float:
+        pool = seeding.integer(seed, "hints", "problems")
+        problems = [_hinted(task, task.problem(number, seed=pool), shown) for number in range(context["problems"])]
+        played.append(sample.rollout(
+            engine, task, state.policy.tokenizer, problems, group_size=1, seed=seeding.integer(seed, "hints", step),
+            temperature=update.temperature,
+        ))  # fmt: skip
+        return _without_errors(played[-1], f"measuring hints in step {step}").outcome.mean().item()
+
+    if "gains" in context.needs and (step - 1) % context["measure"] == 0:
+        gains = list(state.memory.gains) or [None] * task.hints  # type: ignore[attr-defined]
+        shown = context(step, gains) if state.memory.gains else range(len(gains))  # all of them the first time
+        together = success(shown)
+        for hint in shown:
+            gains[hint] = together - success([other for other in shown if other != hint])
+        state.memory = dataclasses.replace(state.memory, gains=tuple(gains))
+    return context(step, state.memory.gains), played
+
+
+def _hinted(task: tasks.Task, problem: tasks.Problem, hints: Collection[int]) -> tasks.Problem:
+    return task.hinted(problem, tuple(hints)) if hints else problem  # type: ignore[attr-defined]
+
+
 def _roll_out(
-    step: int, seed: int, task: tasks.Task, engine: sample.Engine, update: _Update, prompts: int
-) -> tuple[Batch, Batch]:
-    """Everything that was sampled, and what the recipe keeps of it; what it throws away is drawn again, from new prompts."""
-    recipe, history = update.recipe, update.state.history
+    step: int, seed: int, task: tasks.Task, engine: sample.Engine, update: _Update, prompts: int, hints: Collection[int]
+) -> tuple[Batch, Batch, Tensor]:
+    """Everything that was sampled; what the recipe keeps of it (what it throws away is drawn again, from new prompts); and
+    the number of the problem of each row kept [B]."""
+    recipe, state = update.recipe, update.state
     sampled: list[Batch] = []
-    kept: list[Batch] = []
+    kept: list[tuple[Batch, Tensor]] = []
     wanted = prompts
     for draw in range(recipe.rollout.get("rounds", 1)):
-        numbers = recipe.prompts(history, wanted, seeding.generator(seed, "prompts", step, draw))
+        numbers = recipe.prompts(state.memory.history, wanted, seeding.generator(seed, "prompts", step, draw))
         if not len(numbers):
             raise ValueError(f"{recipe.prompts!r} chose no prompt in step {step}: the prompt set is empty")
-        problems = [task.problem(int(number), seed=seed) for number in numbers]
+        problems = [_hinted(task, task.problem(int(number), seed=seed), hints) for number in numbers]
         batch = sample.rollout(
             engine, task, update.state.policy.tokenizer, problems, group_size=recipe.rollout["size"],
             seed=seeding.integer(seed, "rollout", step, draw), temperature=update.temperature,
@@ -323,18 +370,33 @@ def _roll_out(
         sampled.append(batch)
         first = torch.zeros(len(batch), dtype=torch.bool)
         first[batch.first_rows] = True
+        asked = []
         for group, number in enumerate(numbers):
             outcomes = batch.outcome[first & (batch.group == group) & (batch.stop != Stop.ERROR)]
-            history.append((int(number), outcomes.mean().item() if len(outcomes) else 0.0))
+            asked.append((int(number), outcomes.mean().item() if len(outcomes) else 0.0))
+        state.memory = dataclasses.replace(state.memory, history=(*state.memory.history, *asked))
+        problem = torch.tensor([int(number) for number in numbers])[batch.group]
         keep = recipe.rollout(batch, objective.rewards(recipe, batch))
         if keep.any():
-            kept.append(batch.select(keep))
-            wanted -= len(torch.unique(kept[-1].group))
+            kept.append((batch.select(keep), problem[keep]))
+            wanted -= len(torch.unique(kept[-1][0].group))
         if wanted < 1:
             break
     everything = Batch.concatenate(sampled)
     _without_errors(everything, f"step {step}")
-    return everything, Batch.concatenate(kept or sampled[-1:])
+    kept = kept or [(batch, problem)]
+    return everything, Batch.concatenate([each for each, _ in kept]), torch.cat([each for _, each in kept])
+
+
+def _mix(step: int, seed: int, update: _Update, batch: Batch, problem: Tensor) -> Batch:
+    """What is trained on: the rollouts, and what the recipe takes from earlier steps. Then it keeps what it wants of these."""
+    recipe, state = update.recipe, update.state
+    past, rng = state.memory.successes, seeding.generator(seed, "mix", step)
+    mixed = recipe.mix(batch, objective.rewards(recipe, batch), problem, past, rng)
+    if recipe.mix.name == "replay":
+        past = objective.keep_successes(past, batch, problem, recipe.mix["size"])
+        state.memory = dataclasses.replace(state.memory, successes=past)
+    return mixed
 
 
 def _prepare(update: _Update, batch: Batch, minibatches: list[Tensor]) -> objective.Prepared:
@@ -342,21 +404,30 @@ def _prepare(update: _Update, batch: Batch, minibatches: list[Tensor]) -> object
 
     Read in the passes that the first epoch will use: other shapes round differently, and a recomputed ratio would not be 1.
     """
-    needs, state = objective.needs(update.recipe), update.state
+    needs, state, memory = objective.needs(update.recipe), update.state, update.state.memory
+    renewed = torch.full_like(batch.origin, update.recompute_logp, dtype=torch.bool)
+    if update.recipe.mix.get("logp") == "renewed":
+        renewed |= batch.origin == Origin.REPLAY
     passes = [chunk for rows in minibatches for chunk in rows.split(update.rows_per_pass or len(rows))]
     given: dict[str, Tensor] = {}
     with torch.no_grad():
-        if update.recompute_logp or needs & {"entropy", "values"}:
+        if renewed.any() or needs & {"entropy", "values"}:
             read = [(rows, state.policy.evaluate(batch.select(rows), temperature=update.temperature)) for rows in passes]
             if "entropy" in needs:
                 given["entropy"] = _gathered(batch, [(rows, said.entropy) for rows, said in read])
             if state.head is not None:
                 given["values"] = _gathered(batch, [(rows, state.head(said.hidden)) for rows, said in read])
-            if update.recompute_logp:
-                batch = batch.replace(logp_old=_gathered(batch, [(rows, said.logp) for rows, said in read]))
+            if renewed.any():
+                now = _gathered(batch, [(rows, said.logp) for rows, said in read])
+                batch = batch.replace(logp_old=torch.where(renewed[:, None], now, batch.logp_old))
         if state.reference is not None:
             said = [state.reference.evaluate(batch.select(rows), temperature=update.temperature) for rows in passes]
             given["logp_ref"] = _gathered(batch, [(rows, each.logp) for rows, each in zip(passes, said)])
+    if "turn_entropy" in needs:
+        played = batch.mask & (batch.stop != Stop.ERROR)[:, None]
+        given["entropy_past"] = objective.usual_entropy(memory.turn_entropy, batch.turn)
+        known = objective.add_entropy(memory.turn_entropy, given["entropy"], batch.turn, played)
+        state.memory = dataclasses.replace(memory, turn_entropy=known)
     return objective.prepare(update.recipe, batch, **given)
 
 

@@ -53,7 +53,7 @@ class Prepared:
         batch: the rollouts. mask: its mask without episodes that ended in an error of the task.
         rewards: of each token, penalties placed in the reward included. advantage, unit, weight: what the parts said.
         coefficient: with what each token's objective enters the sum.
-        aggregate: the part that made it. logp_ref, values, returns: as given, and the target of the value head, or None.
+        aggregate: the part that made it. logp_ref, values, entropy_past: as given, and returns: the value head's target; or None.
     """
 
     batch: Batch
@@ -67,6 +67,7 @@ class Prepared:
     logp_ref: Tensor | None = None
     values: Tensor | None = None
     returns: Tensor | None = None
+    entropy_past: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -92,7 +93,7 @@ class Prepared:
 
 
 def needs(recipe: Parts) -> frozenset[str]:
-    """What `prepare` and `loss` have to be given for this recipe: any of "entropy", "values", "reference"."""
+    """What `prepare` and `loss` have to be given for this recipe, some of `part.NEEDS`."""
     parts = (recipe.advantage, recipe.select, *recipe.regulariser)
     return frozenset().union(*(part.needs for part in parts))
 
@@ -109,18 +110,21 @@ def rewards(recipe: Parts, batch: Batch) -> Tensor:
 def prepare(
     recipe: Parts, batch: Batch, *,
     entropy: Tensor | None = None, values: Tensor | None = None, logp_ref: Tensor | None = None,
+    answer: Tensor | None = None, implicit: Tensor | None = None, entropy_past: Tensor | None = None,
 ) -> Prepared:  # fmt: skip
     """Rewards, advantages, units and weights of a batch of rollouts.
 
     Episodes that ended in an error of the task (`Stop.ERROR`) count nowhere: not as a baseline, not in an average.
 
     Args:
-        entropy, values, logp_ref: [B,T] of the policy that sampled, its value head, and the reference policy; only those
-            that `needs(recipe)` names.
+        entropy, values, logp_ref, answer, implicit: [B,T] of the policy that sampled, its value head, the reference policy,
+            `models.answer_logp`, and the judge (log(judge / pi_old)); only those that `needs(recipe)` names.
+        entropy_past: [B,T] `usual_entropy` of the steps before, where `needs(recipe)` names "turn_entropy".
     Raises:
         ValueError: when something is missing or misshapen, or every episode ended in an error.
     """
-    given = {"entropy": entropy, "values": values, "logp_ref": logp_ref}
+    given = {"entropy": entropy, "values": values, "logp_ref": logp_ref, "answer": answer, "implicit": implicit,
+             "entropy_past": entropy_past}  # fmt: skip
     for name, tensor in given.items():
         if tensor is not None and tensor.shape != batch.tokens.shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}; the batch is {tuple(batch.tokens.shape)} [B,T]")
@@ -136,13 +140,15 @@ def prepare(
     for penalty in recipe.regulariser:
         if _place(penalty) == "reward":
             per_token = per_token - penalty(terms).to(precision) * batch.mask
-    advantage = recipe.advantage(batch, per_token, values)
+    wanted = next((given[name] for name in ("values", "answer", "implicit") if name in recipe.advantage.needs), None)
+    advantage, returns = recipe.advantage(batch, per_token, wanted), None
+    if "values" in recipe.advantage.needs:  # a part may say itself what its value head should learn
+        advantage, returns = advantage if isinstance(advantage, tuple) else (advantage, advantage + values)
     weight = recipe.select(batch, advantage, entropy)
     return Prepared(
         batch=batch, mask=batch.mask, rewards=per_token, advantage=advantage, unit=recipe.unit(batch), weight=weight,
         coefficient=recipe.aggregate(weight, batch.mask, batch.rollout), aggregate=recipe.aggregate,
-        logp_ref=logp_ref, values=values,
-        returns=advantage + values if values is not None and "values" in recipe.advantage.needs else None,
+        logp_ref=logp_ref, values=values, returns=returns, entropy_past=entropy_past,
     )  # fmt: skip
 
 
@@ -183,7 +189,8 @@ def loss(
     objective = recipe.surrogate(ratio, advantage, logp)
     terms = Terms(
         logp=logp, mask=mask, ratio=ratio, entropy=entropy, values=values, logp_ref=_as(prepared.logp_ref, logp),
-        values_old=_as(prepared.values, logp), returns=_as(prepared.returns, logp),
+        values_old=_as(prepared.values, logp), returns=_as(prepared.returns, logp), turn=prepared.batch.turn,
+        advantage=advantage, logp_old=old, entropy_past=_as(prepared.entropy_past, logp),
     )  # fmt: skip
     for penalty in recipe.regulariser:
         if _place(penalty) == "loss":

@@ -10,11 +10,12 @@ pickled, and is called with the slot's arguments. A name or a value that makes n
 The slots, in the order in which one update uses them. Shapes: B episodes, T tokens, U turns.
 
     prompts      (history, n, rng) -> n problem numbers                        what to ask next; history: see prompts.py
+    context      (step, gains) -> numbers of hints                             what the prompts show besides; see context.py
     rollout      (batch, rewards[B,U]) -> keep[B] bool                         which rollouts to keep; the rest is drawn again
-    mix          (batch, others) -> Batch                                      demonstrations and replay among the rollouts
+    mix          (batch, rewards[B,U], problem[B], past, rng) -> Batch         replay among the rollouts; see mix.py
     reward       (batch) -> [B,U]                                              a term; a recipe adds up its terms
     unit         (batch) -> [B,T] int                                          which tokens share one importance ratio
-    advantage    (batch, rewards[B,T], values[B,T]) -> [B,T]                   what each token is credited with
+    advantage    (batch, rewards[B,T], given[B,T]) -> [B,T]                    credit of each token; given: what it needs
     select       (batch, advantage[B,T], entropy[B,T]) -> weight[B,T]          which tokens are trained on, and how much
     ratio        (logp[B,T], logp_old[B,T], unit[B,T], mask[B,T]) -> [B,T]     new policy over old
     surrogate    (ratio[B,T], advantage[B,T], logp[B,T]) -> [B,T]              the objective of each token, to be maximised
@@ -32,7 +33,7 @@ from dataclasses import dataclass
 from typing import Any
 
 SLOTS = (
-    "prompts", "rollout", "mix", "reward", "unit", "advantage", "select", "ratio", "surrogate", "regulariser",
+    "prompts", "context", "rollout", "mix", "reward", "unit", "advantage", "select", "ratio", "surrogate", "regulariser",
     "aggregate", "schedule",
 )  # fmt: skip
 
@@ -45,9 +46,15 @@ def _number(value: Any) -> bool:
 
 positive: Check = (lambda v: _number(v) and v > 0, "a number above 0")
 not_negative: Check = (lambda v: _number(v) and v >= 0, "a number of at least 0")
+finite: Check = (_number, "a number")
 share: Check = (lambda v: _number(v) and 0 < v <= 1, "a number above 0, at most 1")
 fraction: Check = (lambda v: _number(v) and 0 <= v <= 1, "a number from 0 to 1")
 flag: Check = (lambda v: isinstance(v, bool), "True or False")
+not_rising: Check = (
+    lambda v: isinstance(v, tuple) and len(v) > 0 and all(isinstance(n, int) and n >= 0 for n in v)
+    and list(v) == sorted(v, reverse=True),
+    "whole numbers of at least 0 in a tuple, none larger than the one before it",
+)  # fmt: skip
 
 
 def whole(low: int) -> Check:
@@ -89,14 +96,14 @@ class Part:
 
     @property
     def needs(self) -> frozenset[str]:
-        """What has to be computed for this part: any of "entropy", "values", "reference"."""
+        """What has to be computed for this part, some of `NEEDS`."""
         return self.make.needs  # type: ignore[attr-defined]
 
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in self.settings)})"
 
 
-NEEDS = frozenset({"entropy", "values", "reference"})
+NEEDS = frozenset({"entropy", "values", "reference", "answer", "implicit", "turn_entropy", "gains"})
 
 
 def part(slot: str, /, *, needs: Collection[str] = (), **checks: Check) -> Callable[[Callable[..., Any]], Callable[..., Part]]:
@@ -105,7 +112,9 @@ def part(slot: str, /, *, needs: Collection[str] = (), **checks: Check) -> Calla
     Args:
         slot: one of `SLOTS`.
         needs: what has to be computed before the part can be used: any of "entropy", "values" (a value head), "reference"
-            (log-probabilities under a reference policy).
+            (log-probabilities under a reference policy), "answer" (that of the gold answer where each turn begins),
+            "implicit" (log-ratios of a judge that learns along), "turn_entropy" (that of earlier steps), "gains" (what hints
+            are worth). An advantage is given one of "values", "answer" and "implicit" at most.
         checks: for each keyword-only parameter of the function, what values it takes.
     Raises:
         TypeError: when a part is made with a setting that it does not have.
@@ -132,6 +141,7 @@ def part(slot: str, /, *, needs: Collection[str] = (), **checks: Check) -> Calla
                 known = f"its settings are {signature}" if names else "it has no settings"
                 raise TypeError(f"{function.__name__}: {error}; {known}") from None
             bound.apply_defaults()
+            bound.arguments = {name: tuple(v) if isinstance(v, list) else v for name, v in bound.arguments.items()}  # from JSON
             for name, value in bound.arguments.items():
                 accepts, expected = checks[name]
                 if not accepts(value):

@@ -27,6 +27,28 @@ def drop_truncated(batch: Batch, advantage: Tensor, entropy: Tensor | None) -> T
     return (batch.mask & finished[:, None]).to(advantage.dtype)
 
 
+def void_turns(batch: Batch) -> Tensor:
+    """[B,U] bool: turns with neither a call that could be read nor an answer.
+
+    A turn that the task found malformed and did not take for the end of the episode, or one that a limit on tokens cut off.
+    """
+    turn = torch.arange(batch.rewards.shape[1], device=batch.rewards.device)
+    last = turn == batch.turn.amax(1, keepdim=True)
+    cut = (batch.stop == Stop.LENGTH) | (batch.stop == Stop.CONTEXT)
+    answer = last & (batch.stop == Stop.DONE)[:, None]
+    return (batch.last_token >= 0) & (((batch.rewards < 0) & ~answer) | (last & cut[:, None]))
+
+
+@part("select")
+def drop_void(batch: Batch, advantage: Tensor, entropy: Tensor | None) -> Tensor:
+    """Without the episodes in which any turn is void, see `void_turns` (arXiv 2509.02479).
+
+    They stay in their group, as part of the baseline; they are not trained on.
+    """
+    void = batch.of_rollouts(void_turns(batch).sum(1)) > 0
+    return (batch.mask & ~void[batch.rollout][:, None]).to(advantage.dtype)
+
+
 @part("select")
 def drop_dead(batch: Batch, advantage: Tensor, entropy: Tensor | None) -> Tensor:
     """Without the episodes whose advantage is 0 throughout, so that they do not dilute the average of the others."""

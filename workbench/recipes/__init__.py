@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import difflib
 
-from workbench.recipes import methods
+from workbench.recipes import credit, memory, methods
+from workbench.recipes.credit import (
+    bilevel_ppo,
+    gtpo_hybrid,
+    gtpo_without_returns,
+    gtpo_without_shaping,
+    gtpo_without_turn_rewards,
+    igpo,
+    loop,
+    oprl,
+    poad,
+    step_grpo,
+    turn_ppo,
+)
+from workbench.recipes.memory import arpo, epo, icrl, llds, simple_tir, skill0
 from workbench.recipes.methods import (
     cispo,
     dapo,
@@ -26,12 +40,13 @@ from workbench.recipes.recipe import RULES, Recipe
 from workbench.recipes.view import credit_view
 
 __all__ = [
-    "RULES", "Recipe", "cispo", "credit_view", "dapo", "describe", "dr_grpo", "family", "gallery", "get", "grpo", "gspo", "gspo_token",
-    "gtpo", "lite_ppo", "names", "ppo", "reinforce", "reinforce_baseline", "reinforce_pp", "reinforce_pp_baseline", "rloo",
-    "sapo",
+    "RULES", "Recipe", "arpo", "bilevel_ppo", "cispo", "credit_view", "dapo", "describe", "dr_grpo", "epo", "family", "gallery", "get", "grpo",
+    "gspo", "gspo_token", "gtpo", "gtpo_hybrid", "gtpo_without_returns", "gtpo_without_shaping",
+    "gtpo_without_turn_rewards", "icrl", "igpo", "lite_ppo", "llds", "loop", "names", "oprl", "poad", "ppo", "reinforce",
+    "reinforce_baseline", "reinforce_pp", "reinforce_pp_baseline", "rloo", "sapo", "simple_tir", "skill0", "step_grpo", "turn_ppo",
 ]  # fmt: skip
 
-METHODS: dict[str, Recipe] = {recipe.name: recipe for recipe in methods.RECIPES}
+METHODS: dict[str, Recipe] = {recipe.name: recipe for recipe in (*methods.RECIPES, *credit.RECIPES, *memory.RECIPES)}
 
 
 def names() -> list[str]:

@@ -18,6 +18,7 @@ from workbench.objective import (
     SLOTS,
     Part,
     all_tokens,
+    bare,
     clip,
     episode_advantage,
     fixed,
@@ -49,6 +50,7 @@ class Recipe:
 
     name: str = "grpo"
     prompts: Part = stream()
+    context: Part = bare()
     rollout: Part = fixed()
     mix: Part = on_policy()
     reward: tuple[Part, ...] = (outcome(),)
@@ -183,6 +185,9 @@ def _part(values: Any) -> Part:
     return PARTS[values["part"]](**{key: value for key, value in values.items() if key != "part"})
 
 
+BY_TURN = ("turn_returns", "turn_gae", "turn_and_outcome", "information_gain", "implicit_steps")  # one advantage a turn
+
+
 # ---- what does not fit together -------------------------------------------------------------------------------
 
 
@@ -197,7 +202,8 @@ def _value_head(r: Recipe) -> str | None:
 
 def _advantage_in_unit(r: Recipe) -> str | None:
     """A pooled ratio mixes the gradients of its tokens, so they must have one advantage (see arXiv 2507.18071)."""
-    varies = {"sequence": ("turn_returns", "gae", "token_returns"), "turn": ("gae", "token_returns")}
+    token_level = ("gae", "token_returns", "bilevel_gae", "action_gae")
+    varies = {"sequence": (*token_level, *BY_TURN), "turn": token_level}
     if r.advantage.name in varies.get(r.unit.name, ()) and r.ratio.get("gradient") == "unit" and r.surrogate.name != "cispo":
         return (
             f"{r.advantage.name}() gives tokens of one {r.unit.name} different advantages, but importance(gradient='unit') "
@@ -210,7 +216,7 @@ def _alone(r: Recipe) -> str | None:
     if r.rollout.get("size") != 1:
         return None
     uses = r.advantage.get("baseline") in ("group", "loo") or r.advantage.get("scale") == "group"
-    if uses or r.advantage.name == "turn_returns":
+    if uses or (r.advantage.name in BY_TURN and "values" not in r.advantage.needs):
         return f"{r.advantage!r} compares the rollouts of a prompt, and {r.rollout!r} makes only one: use size=2 or more"
     if r.rollout.name == "resample":
         return "resample() keeps groups whose rollouts differ, and a group of one never does: use size=2 or more"
@@ -251,9 +257,14 @@ def _rewards(r: Recipe) -> str | None:
         ("outcome", "step_rewards", "the outcome of a Markov decision process is the sum of its step rewards"),
         ("gated_outcome", "step_rewards", "the outcome of a Markov decision process is the sum of its step rewards"),
         ("turn_penalty", "step_rewards", "both are what the task said of each turn"),
+        ("turn_penalty", "calibrated", "both are what the task said of each turn"),
+        ("step_rewards", "calibrated", "both are what the task said of each turn"),
     ):
         if a in names and b in names:
             return f"{a}() and {b}() count the same thing twice ({why}): keep one"
+    verdicts = [name for name in ("outcome", "gated_outcome", "step_rewards") if name in names]
+    if verdicts and r.advantage.name == "turn_and_outcome":
+        return f"turn_and_outcome() puts the outcome after the last turn itself: leave {verdicts[0]}() out of the reward"
     for term in r.reward:
         if term.name == "soft_overlong" and term["cache"] > term["limit"]:
             return f"{term!r}: the cache is the last part of the limit and cannot be longer"
@@ -270,6 +281,33 @@ def _nothing_to_limit(r: Recipe) -> str | None:
     return None
 
 
+def _nothing_to_replay(r: Recipe) -> str | None:
+    if r.mix.name != "replay":
+        return None
+    if r.prompts.name == "stream":
+        return "stream() never asks a problem again, so there is never a success of it to replay: use uniform(pool=...)"
+    if r.mix["logp"] == "sampled" and r.ratio.name == "current":
+        return "replay(logp='sampled') weighs by the importance ratio, and with current() every ratio is 1: use importance()"
+    return None
+
+
+def _never_moved(r: Recipe) -> str | None:
+    names = [penalty.name for penalty in r.regulariser]
+    if "likelihood_drops" in names and r.schedule["epochs"] * r.schedule["minibatches"] == 1 and r.mix.get("logp") != "sampled":
+        return (
+            "likelihood_drops() is 0 while the policy is the one that sampled, and updates() takes one step from there: "
+            "use updates(epochs=...) or updates(minibatches=...)"
+        )
+    return None
+
+
+def _window(r: Recipe) -> str | None:
+    for penalty in r.regulariser:
+        if penalty.name == "entropy_window" and penalty["high"] is not None and penalty["high"] <= penalty["low"]:
+            return f"{penalty!r}: nothing is between low and high"
+    return None
+
+
 def _dual(r: Recipe) -> str | None:
     if r.surrogate.name == "clip" and r.surrogate["dual"] is not None and r.surrogate["dual"] <= 1 + r.surrogate["high"]:
         return f"clip(dual={r.surrogate['dual']}) must be above 1 + high = {1 + r.surrogate['high']}"
@@ -278,5 +316,6 @@ def _dual(r: Recipe) -> str | None:
 
 RULES: tuple[Callable[[Recipe], str | None], ...] = (
     _value_head, _advantage_in_unit, _alone, _centred, _penalties, _rewards, _nothing_to_limit, _dual,
+    _nothing_to_replay, _never_moved, _window,
 )  # fmt: skip
 """Each looks at a whole recipe and returns what is wrong with it, or None."""
