@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from workbench.models.evaluation import Evaluation
 from workbench.models.language import SIZES, LanguageModel, load, load_weights, tiny
+from workbench.models.probe import answer_logp
 from workbench.models.tabular import Tabular
 from workbench.models.tokenizer import decode, encode, make_tokenizer, prompt_ids, reply_ids
 from workbench.models.value import ValueHead
 
 __all__ = [
-    "SIZES", "Evaluation", "LanguageModel", "Tabular", "ValueHead", "decode", "encode", "load", "load_weights",
+    "SIZES", "Evaluation", "LanguageModel", "Tabular", "ValueHead", "answer_logp", "decode", "encode", "load", "load_weights",
     "make_tokenizer", "prompt_ids", "reply_ids", "tiny",
 ]  # fmt: skip

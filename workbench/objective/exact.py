@@ -102,6 +102,8 @@ def expected_update(
         group_size: G; default: the recipe's.
         behaviour: [S,K] logits of the policy that pulled the arms, if it was another one (off-policy).
         values: [S] what the value head says of each context; 0 if not given. reference: [S,K] logits, for a KL penalty.
+            A gold answer's probability and a judge have nothing to tell the turns of an episode of one turn apart: they are
+            taken to be silent.
     Raises:
         ValueError: for bad shapes or means, more than `MOST` outcomes, or when dynamic sampling would keep nothing.
     """
@@ -125,10 +127,12 @@ def _groups_do_not_meet(recipe: Parts) -> bool:
     alone = {
         "episode_advantage": not (str(a.get("baseline")).startswith("batch") or "batch" in str(a.get("scale"))),
         "turn_returns": True,
-        "gae": True,
+        **dict.fromkeys(("gae", "turn_gae", "bilevel_gae", "action_gae"), True),
+        **dict.fromkeys(("turn_and_outcome", "information_gain", "implicit_steps"), True),
         "token_returns": not a.get("whiten"),
     }
-    plain = recipe.select.name == "all_tokens" and recipe.aggregate.name in ("sequence_mean", "token_mean", "token_sum")
+    plain = all(term.name != "calibrated" for term in recipe.reward) and recipe.select.name == "all_tokens"
+    plain = plain and recipe.aggregate.name in ("sequence_mean", "token_mean", "token_sum")
     return alone.get(a.name, False) and plain
 
 
@@ -203,7 +207,8 @@ class _World:
         if self.reference is not None:
             logp_ref = on_arm(self.reference.double().log_softmax(1)[context].gather(1, arms[:, None])[:, 0])
         entropy = on_arm(entropy_each)
-        prepared = prepare(self.recipe, batch, entropy=entropy, values=values, logp_ref=logp_ref)
+        same = {name: torch.zeros_like(entropy) for name in ("answer", "implicit") if name in needs(self.recipe)}
+        prepared = prepare(self.recipe, batch, entropy=entropy, values=values, logp_ref=logp_ref, **same)
         with torch.enable_grad():
             logp, entropy = logp.detach().requires_grad_(), entropy.detach().requires_grad_()
             value, _ = loss(self.recipe, prepared, logp, entropy, values)
