@@ -5,9 +5,16 @@ from __future__ import annotations
 from workbench.sample.engine import Completion, Engine, Session
 from workbench.sample.hugging_face import HuggingFaceEngine
 from workbench.sample.local import LocalEngine
-from workbench.sample.rollout import Mismatch, encode_demonstration, mismatch, rollout, transcript
+from workbench.sample.rollout import (
+    Mismatch,
+    encode_demonstration,
+    encode_rows,
+    mismatch,
+    rollout,
+    transcript,
+)
 
 __all__ = [
-    "Completion", "Engine", "HuggingFaceEngine", "LocalEngine", "Mismatch", "Session", "encode_demonstration", "mismatch",
-    "rollout", "transcript",
+    "Completion", "Engine", "HuggingFaceEngine", "LocalEngine", "Mismatch", "Session", "encode_demonstration",
+    "encode_rows", "mismatch", "rollout", "transcript",
 ]  # fmt: skip

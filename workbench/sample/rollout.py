@@ -8,6 +8,7 @@ the policy would be trained on tokens that it never chose.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -54,7 +55,7 @@ def rollout(
     if group_size < 1:
         raise ValueError(f"group_size must be at least 1, not {group_size!r}")
     end = tokenizer.eos_token_id
-    prompts = [prompt_ids(tokenizer, problem.prompt) for problem in problems]
+    prompts = [list(problem.ids) or prompt_ids(tokenizer, problem.prompt) for problem in problems]
     attempts = [_Attempt(ids, group, group * group_size + n) for group, ids in enumerate(prompts) for n in range(group_size)]
     session = engine.start([one.prompt for one in attempts], seed=seed)
     context = engine.context or float("inf")
@@ -101,15 +102,12 @@ def rollout(
             ids = attempt(row, reply_ids, tokenizer, reply.text or "")
             if ids is None:
                 continue
-            rewritten = one.replied(ids, reply.keep)
-            if len(one.context) >= context:
+            if len(one.after(ids, reply.keep)) >= context:
                 one.stop = Stop.CONTEXT
                 continue
-            if rewritten:
-                one.start_row()
+            if one.replied(ids, reply.keep):
                 session.restart(row, one.context)
             else:
-                one.rows[-1].segments.append(Segment(ids))
                 session.extend(row, ids)
             live.append(row)
     return Batch.from_dialogues([dialogue for one in attempts for dialogue in one.finished()])
@@ -149,15 +147,24 @@ class _Attempt:
         self.turns.append(list(ids))
         self.context += ids
 
-    def replied(self, ids: list[int], keep: tuple[int, ...] | None) -> bool:
-        """Append a reply, and forget what is not kept. Returns whether the context was rewritten."""
-        self.turns[-1] = self.turns[-1] + ids
+    def after(self, ids: list[int], keep: tuple[int, ...] | None) -> list[int]:
+        """The context after a reply, of which only `keep` is left."""
         if keep is None or list(keep) == self.kept:
-            self.context += ids
-            return False
-        self.kept = list(keep)
-        self.context = self.prompt + [i for turn in keep for i in self.turns[turn]]
-        return True
+            return self.context + ids
+        turns = [*self.turns[:-1], self.turns[-1] + ids]
+        return self.prompt + [i for turn in keep for i in turns[turn]]
+
+    def replied(self, ids: list[int], keep: tuple[int, ...] | None) -> bool:
+        """Append a reply, or go on in a new row. Returns whether the context was rewritten."""
+        rewritten = keep is not None and list(keep) != self.kept
+        self.context = self.after(ids, keep)
+        self.turns[-1] += ids
+        if rewritten:
+            self.kept = list(keep or ())
+            self.start_row()
+        else:
+            self.rows[-1].segments.append(Segment(ids))
+        return rewritten
 
     def finished(self) -> list[Dialogue]:
         for row in self.rows:
@@ -184,11 +191,21 @@ def encode_demonstration(
     group: int = 0,
     outcome: float = 1.0,
 ) -> Dialogue:
+    """A demonstration in one row, as an episode of the expert; see `encode_rows`."""
+    return dataclasses.replace(encode_rows(prompt, turns, tokenizer, rollout=0, group=group, outcome=outcome)[0], rollout=None)
+
+
+def encode_rows(
+    prompt: str, turns: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, rollout: int, group: int = 0, outcome: float = 1.0,
+    keeps: Sequence[tuple[int, ...] | None] = (),
+) -> list[Dialogue]:  # fmt: skip
     """A demonstration as an episode of the expert, ready for `Batch.from_dialogues` and supervised training.
 
     Args:
         turns: assistant turn, reply, assistant turn, ..., as `task.demonstration` gives them. The assistant's turns and
             their end tokens are marked as sampled (log-probability 0: nobody sampled them); prompt and replies are not.
+        rollout: a number that no other episode of the batch has.
+        keeps: what stays in the context after each assistant turn, see `Reply.keep`.
     Raises:
         ValueError: no turns, or the last one is not the assistant's.
     """
@@ -196,15 +213,16 @@ def encode_demonstration(
         raise ValueError(
             f"a demonstration is assistant turn, reply, ..., assistant turn: an odd number of texts, not {len(turns)}"
         )
-    dialogue = Dialogue(prompt_ids(tokenizer, prompt), group, outcome=outcome, origin=Origin.EXPERT)
+    one = _Attempt(prompt_ids(tokenizer, prompt), group, rollout, outcome=outcome)
     for number, text in enumerate(turns):
         if number % 2:
-            dialogue.segments.append(Segment(reply_ids(tokenizer, text)))
+            one.replied(reply_ids(tokenizer, text), keeps[number // 2] if keeps else None)
         else:
             ids = [*encode(tokenizer, text), tokenizer.eos_token_id]
-            dialogue.segments.append(Segment(ids, [0.0] * len(ids)))
-            dialogue.rewards.append(0.0)
-    return dialogue
+            one.sampled(ids, [0.0] * len(ids))
+    for row in one.finished():
+        row.origin = Origin.EXPERT
+    return one.rows
 
 
 def transcript(batch: Batch, row: int, tokenizer: PreTrainedTokenizerBase) -> str:

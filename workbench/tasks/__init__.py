@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from workbench.tasks.addition import Addition
-from workbench.tasks.base import Episode, Hinted, Played, Problem, Reply, Task, play
+from workbench.tasks.base import Episode, Hinted, Played, Problem, Reply, Rewriting, Task, play
 from workbench.tasks.calculator import Calculator
 from workbench.tasks.code import Katas, Programs, Repair
 from workbench.tasks.lookup import Lookup
+from workbench.tasks.stream import Stream
 from workbench.tasks.unlock import Unlock
 from workbench.tasks.verbal_bandit import VerbalBandit
 
 __all__ = [
-    "Addition", "Calculator", "Episode", "Hinted", "Katas", "Lookup", "Played", "Problem", "Programs", "Repair", "Reply", "Task",
-    "Unlock", "VerbalBandit", "get", "names", "play",
+    "Addition", "Calculator", "Episode", "Hinted", "Katas", "Lookup", "Played", "Problem", "Programs", "Repair", "Reply",
+    "Rewriting", "Stream", "Task", "Unlock", "VerbalBandit", "get", "names", "play",
 ]  # fmt: skip
 
-_TASKS = {task.name: task for task in (Addition, Calculator, Lookup, Programs, Repair, Katas, Unlock, VerbalBandit)}
+_TASKS = {task.name: task for task in (Addition, Calculator, Lookup, Programs, Repair, Katas, Stream, Unlock, VerbalBandit)}
 
 
 def names() -> tuple[str, ...]:

@@ -27,11 +27,13 @@ class Problem:
     Attributes:
         prompt: what the user says. answer: what the last assistant turn should be.
         steps: the tool calls a scripted expert makes, with their right results; empty for a task without tools.
+        ids: the tokens to start from, of a dialogue that was logged; empty to start from the prompt. Never decoded and encoded.
     """
 
     prompt: str
     answer: str
     steps: tuple[tuple[str, str], ...] = ()
+    ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,15 @@ class Hinted(Protocol):
 
     def hinted(self, problem: Problem, hints: Sequence[int]) -> Problem:
         """The same problem, whose prompt shows these hints. `episode`, `gold` and `do_nothing` take it like the bare one."""
+        ...
+
+
+@runtime_checkable
+class Rewriting(Protocol):
+    """A task that rewrites the context on the way (`Reply.keep`), and says what its demonstrations look like. Optional."""
+
+    def keeps(self, problem: Problem, turns: Sequence[str]) -> list[tuple[int, ...] | None]:
+        """What stays in the context after each of these assistant turns, see `Reply.keep`."""
         ...
 
 
