@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench import models, objective, recipes, sample, seeding, stats, tasks
-from workbench.batch import Batch, Origin, Stop
+from workbench.batch import Batch, Dialogue, Origin, Stop
 from workbench.loop import State, device_of, loop, trainable, use_threads
 from workbench.models import fast
 
@@ -155,8 +155,8 @@ def sft(
         problems = [task.problem(number, seed=pool) for number in numbers]
         rng = seeding.generator(seed, "sft", "mistakes", step)
         batch = Batch.from_dialogues([
-            sample.encode_demonstration(problem.prompt, task.demonstration(problem, rng, error_rate), policy.tokenizer, group=n)
-            for n, problem in enumerate(problems)
+            row for n, problem in enumerate(problems)
+            for row in _demonstrated(task, problem, rng, error_rate, policy.tokenizer, n)
         ]).to(device_of(policy))  # fmt: skip
         rate = lr * min(1.0, step / max(1, steps // 10)) * (1 - (step - 1) / steps)
         state.optimiser.param_groups[0]["lr"] = rate
@@ -333,7 +333,8 @@ def _choose_hints(
             engine, task, state.policy.tokenizer, problems, group_size=1, seed=seeding.integer(seed, "hints", step),
             temperature=update.temperature,
         ))  # fmt: skip
-        return _without_errors(played[-1], f"measuring hints in step {step}").outcome.mean().item()
+        right = _without_errors(played[-1], f"measuring hints in step {step}")
+        return right.outcome[right.first_rows].mean().item()
 
     if "gains" in context.needs and (step - 1) % context["measure"] == 0:
         gains = list(state.memory.gains) or [None] * task.hints  # type: ignore[attr-defined]
@@ -526,6 +527,14 @@ def _transcripts(step: int, prepared: objective.Prepared, tokenizer: Any) -> Ite
 
 
 # ---- small things -----------------------------------------------------------------------------------------------------
+
+
+def _demonstrated(
+    task: tasks.Task, problem: tasks.Problem, rng: np.random.Generator, error_rate: float, tokenizer: Any, number: int
+) -> list[Dialogue]:
+    turns = task.demonstration(problem, rng, error_rate)
+    keeps = task.keeps(problem, turns[::2]) if isinstance(task, tasks.Rewriting) else ()
+    return sample.encode_rows(problem.prompt, turns, tokenizer, rollout=number, group=number, keeps=keeps)
 
 
 def _adamw(modules: list[tuple[nn.Module, float]]) -> torch.optim.AdamW:
