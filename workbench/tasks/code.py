@@ -307,9 +307,17 @@ def solves(text: str, tests: sandbox.Suite) -> bool:
 
 def pass_rate(text: str, tests: sandbox.Suite) -> float:
     """The share of some tests at POINTS that a program passes, each run by itself."""
-    if known(text) is None and _result(text, tests).message.startswith("SyntaxError"):
+    if not is_program(text):
         return 0.0
     return sum(verdict(text, case) is sandbox.Verdict.PASS for case in tests.cases) / len(tests.cases)
+
+
+def is_program(text: str) -> bool:
+    """Whether it is Python at all."""
+    return known(text) is not None or not _result(text, _ONE_TEST).message.startswith(("SyntaxError", "IndentationError"))
+
+
+_ONE_TEST = sandbox.Suite((sandbox.Case("f", (1,), 0),))
 
 
 @lru_cache(maxsize=1 << 16)
