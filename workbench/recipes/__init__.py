@@ -41,13 +41,16 @@ from workbench.recipes.recipe import RULES, Recipe
 from workbench.recipes.view import credit_view
 
 __all__ = [
-    "RULES", "Recipe", "arpo", "bilevel_ppo", "cispo", "cobalt", "credit_view", "dapo", "describe", "dr_grpo", "epo", "family", "gallery", "get", "grpo",
-    "gspo", "gspo_token", "gtpo", "gtpo_hybrid", "gtpo_without_returns", "gtpo_without_shaping",
-    "gtpo_without_turn_rewards", "icrl", "igpo", "lite_ppo", "llds", "loop", "names", "oprl", "poad", "ppo", "reinforce",
-    "reinforce_baseline", "reinforce_pp", "reinforce_pp_baseline", "rloo", "sapo", "simple_tir", "skill0", "step_grpo", "turn_ppo",
+    "RULES", "Recipe", "arpo", "bilevel_ppo", "cispo", "cobalt", "credit_view", "dapo", "describe", "dr_grpo", "epo",
+    "family", "gallery", "get", "grpo", "gspo", "gspo_token", "gtpo", "gtpo_hybrid", "gtpo_without_returns",
+    "gtpo_without_shaping", "gtpo_without_turn_rewards", "icrl", "igpo", "lite_ppo", "llds", "loop", "names", "oprl",
+    "poad", "ppo", "reinforce", "reinforce_baseline", "reinforce_pp", "reinforce_pp_baseline", "rloo", "sapo",
+    "simple_tir", "skill0", "step_grpo", "turn_ppo",
 ]  # fmt: skip
 
-METHODS: dict[str, Recipe] = {recipe.name: recipe for recipe in (*methods.RECIPES, *credit.RECIPES, *memory.RECIPES, *offline.RECIPES)}
+METHODS: dict[str, Recipe] = {
+    recipe.name: recipe for recipe in (*methods.RECIPES, *credit.RECIPES, *memory.RECIPES, *offline.RECIPES)
+}
 
 
 def names() -> list[str]:
