@@ -616,7 +616,7 @@ def test_resampling_keeps_groups_that_differ():
     rewards[0] += 0.5
     assert o.resample(spread="reward")(batch, rewards).tolist() == [True, True, True, True, False, False]
     assert o.fixed()(batch, rewards).all()
-    assert o.on_policy()(batch, [batch]) is batch
+    assert o.on_policy()(batch, rewards, batch.group, batch, np.random.default_rng(0)) is batch
 
 
 def test_parts_print_compare_and_refuse():

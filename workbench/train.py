@@ -163,7 +163,7 @@ def sft(
         loss = -policy.evaluate(batch).logp.sum() / batch.mask.sum()
         state.optimiser.zero_grad()
         loss.backward()
-        norm = _apply(state, loss.item(), max_grad_norm, step)
+        norm = _step(state, loss.item(), max_grad_norm, step)
         seconds, tokens = time.perf_counter() - started, int(batch.mask.sum())
         score = evaluate(policy, task, problems=128, seed=seed).success if _due(step, evaluate_every) else None
         return WarmStartRecord(step, loss.item(), norm, rate, tokens, tokens / seconds, seconds, score)
@@ -216,6 +216,10 @@ def train(
     state = State(policy, _adamw([(policy, lr), *([(head, value_lr)] if head else [])]), head)
     if "reference" in needs:
         state.reference = copy.deepcopy(policy).requires_grad_(False)
+    if "implicit" in needs:
+        state.judge = copy.deepcopy(policy)
+        judged = {"params": list(trainable(state.judge).values()), "lr": recipe.advantage["speed"] * lr}
+        state.optimiser.add_param_group(judged)
     update = _Update(recipe, state, temperature, max_grad_norm, recompute_logp, rows_per_pass)
     sampler = _engine(policy, engine)
 
@@ -285,7 +289,10 @@ def _reinforce(
         _minibatches(batch.group, recipe.schedule["minibatches"], seeding.generator(seed, "minibatches", step, epoch))
         for epoch in range(recipe.schedule["epochs"])
     ]
-    prepared = _prepare(update, batch, cuts[0])
+    answers = _answers(task, seed, state.policy, kept, problem) if "answer" in objective.needs(recipe) else []
+    prepared = _prepare(update, batch, cuts[0], answers)
+    if state.judge is not None:
+        _teach(update, prepared.batch, cuts[0], step)
     numbers: list[dict[str, float]] = []
     for minibatches in cuts:
         for rows in minibatches:
@@ -400,7 +407,16 @@ def _mix(step: int, seed: int, update: _Update, batch: Batch, problem: Tensor) -
     return mixed
 
 
-def _prepare(update: _Update, batch: Batch, minibatches: list[Tensor]) -> objective.Prepared:
+def _answers(task: tasks.Task, seed: int, policy: models.LanguageModel, batch: Batch, problem: Tensor) -> list[list[int]]:
+    """The gold answer of each group of the batch, as the policy would have to say it."""
+    number = dict(zip(batch.group.tolist(), problem.tolist()))
+    texts = [task.problem(number[group], seed=seed).answer for group in sorted(number)]
+    return [[*models.encode(policy.tokenizer, text), policy.tokenizer.eos_token_id] for text in texts]
+
+
+def _prepare(
+    update: _Update, batch: Batch, minibatches: list[Tensor], answers: list[list[int]]
+) -> objective.Prepared:  # fmt: skip
     """Advantages and weights, with what the policy, its value head and the reference say before the first update.
 
     Read in the passes that the first epoch will use: other shapes round differently, and a recomputed ratio would not be 1.
@@ -424,12 +440,39 @@ def _prepare(update: _Update, batch: Batch, minibatches: list[Tensor]) -> object
         if state.reference is not None:
             said = [state.reference.evaluate(batch.select(rows), temperature=update.temperature) for rows in passes]
             given["logp_ref"] = _gathered(batch, [(rows, each.logp) for rows, each in zip(passes, said)])
+        if state.judge is not None:
+            said = [state.judge.evaluate(batch.select(rows), temperature=update.temperature) for rows in passes]
+            judged = _gathered(batch, [(rows, each.logp) for rows, each in zip(passes, said)])
+            given["implicit"] = torch.where(batch.mask, judged - batch.logp_old, 0)
+        if "answer" in needs:
+            given["answer"] = models.answer_logp(state.policy, batch, answers, temperature=update.temperature)
     if "turn_entropy" in needs:
         played = batch.mask & (batch.stop != Stop.ERROR)[:, None]
         given["entropy_past"] = objective.usual_entropy(memory.turn_entropy, batch.turn)
         known = objective.add_entropy(memory.turn_entropy, given["entropy"], batch.turn, played)
         state.memory = dataclasses.replace(memory, turn_entropy=known)
     return objective.prepare(update.recipe, batch, **given)
+
+
+def _teach(update: _Update, batch: Batch, minibatches: list[Tensor], step: int) -> None:
+    """One optimiser step of the judge, which has scored this batch already, on the pairs of success and failure in it."""
+    state, part = update.state, update.recipe.advantage
+    assert state.judge is not None
+    state.optimiser.zero_grad()
+    pairs = 0
+    for rows in minibatches:  # whole groups, so that no pair is cut
+        share = batch.select(rows)
+        implicit = state.judge.evaluate(share, temperature=update.temperature).logp - share.logp_old
+        loss, found = objective.preference_loss(share, implicit, beta=part["beta"], score=part["score"])
+        if found:
+            (loss * found).backward()
+        pairs += found
+    if not pairs:
+        return
+    parameters = list(trainable(state.judge).values())
+    for parameter in parameters:
+        parameter.grad = None if parameter.grad is None else parameter.grad / pairs
+    _apply(parameters, state.optimiser, 0.0, update.max_grad_norm, step)
 
 
 _WATCHED = ("ratio_mean", "ratio_min", "ratio_max", "clip_share", "kl")
@@ -445,7 +488,7 @@ def _optimise(update: _Update, part: objective.Prepared, step: int) -> dict[str,
     if not len(rows):  # a gradient of zeros, not none: the optimiser's averages move as they would with all rows
         for parameter in state.parameters().values():
             parameter.grad = torch.zeros_like(parameter)
-        return dict.fromkeys(_WATCHED, math.nan) | {"loss": 0.0, "gradient_norm": _apply(state, 0.0, update.max_grad_norm, step)}
+        return dict.fromkeys(_WATCHED, math.nan) | {"loss": 0.0, "gradient_norm": _step(state, 0.0, update.max_grad_norm, step)}
     numbers: list[dict[str, float]] = []
     for chunk in rows.split(update.rows_per_pass or len(rows)):
         share = part.share(chunk)
@@ -458,18 +501,28 @@ def _optimise(update: _Update, part: objective.Prepared, step: int) -> dict[str,
     merged["loss"] = sum(found["loss"] for found in numbers)
     merged["ratio_min"] = min(found["ratio_min"] for found in numbers)
     merged["ratio_max"] = max(found["ratio_max"] for found in numbers)
-    return merged | {"gradient_norm": _apply(state, merged["loss"], update.max_grad_norm, step)}
+    return merged | {"gradient_norm": _step(state, merged["loss"], update.max_grad_norm, step)}
 
 
-def _apply(state: State, loss: float, max_grad_norm: float, step: int) -> float:
-    """Clip the gradient and take the optimiser's step, or refuse it; returns the norm before clipping."""
-    norm = nn.utils.clip_grad_norm_(list(state.parameters().values()), max_grad_norm).item()
+def _step(state: State, loss: float, max_grad_norm: float, step: int) -> float:
+    """`_apply` to what the recipe's loss trains."""
+    return _apply(list(state.parameters().values()), state.optimiser, loss, max_grad_norm, step)
+
+
+def _apply(
+    parameters: list[Tensor], optimiser: torch.optim.Optimizer, loss: float, max_grad_norm: float, step: int
+) -> float:  # fmt: skip
+    """Clip the gradient and take the optimiser's step, or refuse it; returns the norm before clipping.
+
+    Parameters without a gradient are left as they are.
+    """
+    norm = nn.utils.clip_grad_norm_(parameters, max_grad_norm).item()
     if not math.isfinite(loss) or not math.isfinite(norm):
         raise FloatingPointError(
             f"step {step}: loss {loss}, gradient norm {norm}. This update was not made, and the policy is as it was after step "
             f"{step - 1}. Look at the rewards and the ratios of the steps before; a lower lr usually helps"
         )
-    state.optimiser.step()
+    optimiser.step()
     return norm
 
 
