@@ -82,34 +82,39 @@ class State:
     optimiser: torch.optim.Optimizer
     head: ValueHead | None = None
     reference: LanguageModel | None = None  # does not change: the policy that the run started from
+    judge: LanguageModel | None = None  # learns what success looks like, by steps of its own
     memory: Memory = dataclasses.field(default_factory=Memory)
 
     def parameters(self) -> dict[str, Tensor]:
-        """Everything that is trained, by name."""
+        """What the recipe's loss trains, by name."""
         head = {} if self.head is None else {f"head.{name}": value for name, value in trainable(self.head).items()}
         return {**trainable(self.policy), **head}
+
+    def trained(self) -> dict[str, Tensor]:
+        """Everything that is trained, by name: `parameters`, and those of the judge."""
+        judge = {} if self.judge is None else {f"judge.{name}": value for name, value in trainable(self.judge).items()}
+        return {**self.parameters(), **judge}
 
     def capture(self) -> Tensors:
         """A copy of all that is trained, by file and name. Frozen weights are not in it: whoever goes on brings them."""
         moments = {
             f"optimiser.{name}.{key}": value.detach().clone()
-            for name, parameter in self.parameters().items()
+            for name, parameter in self.trained().items()
             for key, value in self.optimiser.state[parameter].items()
         }
-        head = {} if self.head is None else trainable(self.head)
+        others = {name: value for name, value in self.trained().items() if name.startswith(("head.", "judge."))}
         return {
             "policy": {name: value.detach().clone() for name, value in trainable(self.policy).items()},
-            "training": {**moments, **{f"head.{name}": value.detach().clone() for name, value in head.items()}},
+            "training": {**moments, **{name: value.detach().clone() for name, value in others.items()}},
         }
 
     def restore(self, tensors: Tensors, where: object) -> None:
         """Put back what `capture` took. Raises ValueError for a checkpoint of another model; `where` it lies."""
         copy_into(trainable(self.policy), tensors["policy"], where)
         training = tensors["training"]
-        if self.head is not None:
-            head = {f"head.{name}": value for name, value in trainable(self.head).items()}
-            copy_into(head, {name: value for name, value in training.items() if name in head}, where)
-        for name, parameter in self.parameters().items():
+        others = {name: value for name, value in self.trained().items() if name.startswith(("head.", "judge."))}
+        copy_into(others, {name: value for name, value in training.items() if name in others}, where)
+        for name, parameter in self.trained().items():
             prefix = f"optimiser.{name}."
             found = {key.removeprefix(prefix): value for key, value in training.items() if key.startswith(prefix)}
             self.optimiser.state[parameter] = {
