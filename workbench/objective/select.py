@@ -33,7 +33,9 @@ def void_turns(batch: Batch) -> Tensor:
     A turn that the task found malformed and did not take for the end of the episode, or one that a limit on tokens cut off.
     """
     turn = torch.arange(batch.rewards.shape[1], device=batch.rewards.device)
-    last = turn == batch.turn.amax(1, keepdim=True)
+    highest = batch.turn.amax(1)
+    final = torch.full_like(highest[: batch.rollouts], -1).scatter_reduce(0, batch.rollout, highest, "amax")
+    last = turn == final[batch.rollout][:, None]  # of the episode, whichever of its rows that is in
     cut = (batch.stop == Stop.LENGTH) | (batch.stop == Stop.CONTEXT)
     answer = last & (batch.stop == Stop.DONE)[:, None]
     return (batch.last_token >= 0) & (((batch.rewards < 0) & ~answer) | (last & cut[:, None]))
