@@ -2,6 +2,7 @@
 
 import copy
 import errno
+import json
 import math
 import os
 import signal
@@ -14,7 +15,16 @@ import torch
 import workbench as wb
 from workbench import models, recipes, tasks
 from workbench.loop import restore
-from workbench.objective import kl, turn_penalty, updates
+from workbench.objective import (
+    entropy_bonus,
+    entropy_window,
+    helpful_hints,
+    kl,
+    replay,
+    turn_penalty,
+    uniform,
+    updates,
+)
 from workbench.run_folder import read_rows
 from workbench.stats import permutation_test, wilson_interval
 from workbench.tasks import Problem, Reply
@@ -33,9 +43,13 @@ class Digits:
     tools = ()
     max_turns = 1
     max_tokens = 16
+    hints = 2
 
     def problem(self, index, *, split="train", seed=0):
         return Problem(f"{split[1]}{index}", "12")
+
+    def hinted(self, problem, hints):
+        return Problem("".join("?!"[hint] for hint in hints) + problem.prompt, "12")
 
     def episode(self, problem):
         return self
@@ -87,6 +101,10 @@ def metrics(path):
 # ---- stopping and going on ----------------------------------------------------------------------------------------------
 
 GRPO = recipes.grpo.but("mine", regulariser=kl(0.1), schedule=updates(epochs=2, minibatches=2))
+MEMORY = recipes.grpo.but(  # everything that a run can know of its earlier steps
+    "memory", prompts=uniform(pool=4), context=helpful_hints((2, 1, 0), every=2, measure=2, problems=4),
+    mix=replay(mean=0.99, std=9.0), regulariser=(entropy_bonus(), entropy_window(0.1, 0.5, 1.1)),
+)  # fmt: skip
 
 
 def test_same_seed_same_bits_and_another_seed_others(warm):
@@ -99,7 +117,7 @@ def test_same_seed_same_bits_and_another_seed_others(warm):
     assert ends[0][0] != ends[2][0] and not torch.equal(ends[0][1], ends[2][1])
 
 
-@pytest.mark.parametrize("recipe", ["grpo", "ppo", "dapo", GRPO], ids=["grpo", "ppo", "dapo", "kl"])
+@pytest.mark.parametrize("recipe", ["grpo", "ppo", "dapo", GRPO, MEMORY], ids=["grpo", "ppo", "dapo", "kl", "memory"])
 @pytest.mark.parametrize("in_process", [True, False])
 def test_a_stopped_run_goes_on_to_the_same_bits(warm, tmp_path, recipe, in_process):
     whole, stopped = copy.deepcopy(warm), copy.deepcopy(warm)
@@ -113,10 +131,16 @@ def test_a_stopped_run_goes_on_to_the_same_bits(warm, tmp_path, recipe, in_proce
     assert rest == rows[2:]
     assert torch.equal(weights(again), weights(whole)) and not torch.equal(weights(whole), weights(warm))
     assert metrics(tmp_path / "stopped") == metrics(tmp_path / "whole") == rows
-    files = ("policy.safetensors", "training.safetensors")  # Adam's averages and the value head too
+    one, two = (tmp_path / run / "checkpoints" / "step_000005" for run in ("whole", "stopped"))
+    files = [file.name for file in one.glob("*.safetensors")]  # Adam's averages and the value head too
+    assert {"policy.safetensors", "training.safetensors"} <= set(files)
     for name in files:
-        one, two = (tmp_path / run / "checkpoints" / "step_000005" / name for run in ("whole", "stopped"))
-        assert one.read_bytes() == two.read_bytes()
+        assert (one / name).read_bytes() == (two / name).read_bytes()
+    states = [json.loads((folder / "state.json").read_bytes())["state"] for folder in (one, two)]
+    assert states[0] == states[1]
+    if recipe is MEMORY:
+        assert "successes.safetensors" in files and all(states[0].values())
+        assert any(row["replayed"] for row in rows) and len({row["hints"] for row in rows}) > 1
     rollouts = [read_rows(tmp_path / run / "rollouts.jsonl") for run in ("whole", "stopped")]
     assert rollouts[0] == rollouts[1] and {row["step"] for row in rollouts[0]} == {1, 2, 3, 4, 5}
 
@@ -152,7 +176,7 @@ def test_killed_at_random_moments_the_run_ends_as_if_it_had_not_been(warm, tmp_p
     """SIGKILL, which no process can answer. Children are forks, so that each starts at once."""
     whole, steps = copy.deepcopy(warm), 30
     started = time.perf_counter()
-    list(train(whole, steps=steps, run=tmp_path / "whole"))
+    list(train(whole, MEMORY, steps=steps, run=tmp_path / "whole"))
     a_step = (time.perf_counter() - started) / steps
     delays = torch.Generator().manual_seed(int.from_bytes(os.urandom(4), "big"))
     kills = 0
@@ -160,7 +184,7 @@ def test_killed_at_random_moments_the_run_ends_as_if_it_had_not_been(warm, tmp_p
         child = os.fork()
         if child == 0:
             try:
-                list(train(copy.deepcopy(warm), steps=steps, run=tmp_path / "killed"))
+                list(train(copy.deepcopy(warm), MEMORY, steps=steps, run=tmp_path / "killed"))
                 os._exit(0)
             finally:
                 os._exit(1)
@@ -189,7 +213,7 @@ def test_killed_at_random_moments_the_run_ends_as_if_it_had_not_been(warm, tmp_p
 
 def test_an_interrupted_step_is_undone(warm, tmp_path, monkeypatch):
     whole, policy = copy.deepcopy(warm), copy.deepcopy(warm)
-    two_updates = recipes.grpo.but("two", schedule=updates(minibatches=2))
+    two_updates = MEMORY.but("two", schedule=updates(minibatches=2))
     rows = timeless(record.as_row() for record in train(whole, two_updates, steps=4))
     step, calls = torch.optim.AdamW.step, []
 
