@@ -1,7 +1,9 @@
 """Recipes that say where the credit goes: against worked numbers, and the identities that tie them to each other."""
 
 import copy
+import importlib
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,8 @@ from workbench import models, recipes, seeding
 from workbench import objective as o
 from workbench.batch import Batch, Dialogue, Segment, Stop
 from workbench.recipes import credit
+from workbench.run_folder import read_checkpoint
+from workbench.train import train
 
 CRITICS = ("turn_ppo", "bilevel_ppo", "poad")
 
@@ -578,3 +582,66 @@ def test_every_recipe_says_what_it_is(name):
     recipe = recipes.get(name)
     assert recipe.title and recipe.formula and len(recipe.arxiv) == 10
     assert recipe.reading or recipe.left_out or "without" in name
+
+
+# ---- in training ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pupil():
+    """Adds two-digit numbers, and is unsure of it."""
+    return models.load(Path(__file__).parents[1] / "data" / "careless_pupil")
+
+
+def test_training_asks_for_the_gold_answer_of_each_prompt(pupil, monkeypatch):
+    policy, asked = copy.deepcopy(pupil), []
+
+    def spy(policy, batch, answers, *, temperature):
+        for row in range(len(batch)):
+            prompt = models.decode(policy.tokenizer, batch.tokens[row, : int(batch.prompt_length[row])].tolist())
+            a, b = prompt.removeprefix("<U>").removesuffix("=<A>").split("+")
+            assert models.decode(policy.tokenizer, answers[int(batch.group[row])]) == f"{int(a) + int(b)}<E>"
+        asked.append(len(batch))
+        return torch.zeros(batch.tokens.shape)
+
+    monkeypatch.setattr(models, "answer_logp", spy)
+    dynamic = recipes.igpo.but("dynamic", rollout=o.resample(size=4, rounds=2))  # groups are thrown away and renumbered
+    for recipe in (dynamic, recipes.igpo.but("replayed", mix=o.replay(), prompts=o.uniform(pool=3))):
+        for _ in train(policy, "addition", recipe, steps=2, prompts=3):
+            pass
+    assert len(asked) == 4
+
+
+def test_a_run_with_a_judge_goes_on_to_the_same_bits(pupil, tmp_path):
+    def weights(steps, run):
+        policy = copy.deepcopy(pupil)
+        for _ in train(policy, "addition", "oprl", steps=steps, prompts=4, run=run):
+            pass
+        return policy.state_dict()
+
+    straight = weights(3, tmp_path / "straight")
+    weights(2, tmp_path / "broken")
+    again = weights(3, tmp_path / "broken")
+    assert all(torch.equal(straight[name], again[name]) for name in straight)
+    saved = read_checkpoint(tmp_path / "straight", 3).tensors["training"]
+    start = dict(pupil.named_parameters())
+    moved = [name for name in start if not torch.equal(saved[f"judge.{name}"], start[name])]
+    assert moved and not any(torch.equal(saved[f"judge.{name}"], straight[name]) for name in moved)  # neither copy nor policy
+
+
+def test_the_judges_step_leaves_the_policy_alone(pupil, monkeypatch):
+    policy = copy.deepcopy(pupil)
+    seen, module = [], importlib.import_module("workbench.train")
+    teach = module._teach
+
+    def spy(update, *rest):
+        before = {name: value.clone() for name, value in update.state.parameters().items()}
+        judge = {name: value.clone() for name, value in update.state.judge.named_parameters()}
+        teach(update, *rest)
+        assert all(torch.equal(before[name], value) for name, value in update.state.parameters().items())
+        seen.append(any(not torch.equal(judge[name], value) for name, value in update.state.judge.named_parameters()))
+
+    monkeypatch.setattr(module, "_teach", spy)
+    for _ in train(policy, "addition", "oprl", steps=1, prompts=4):
+        pass
+    assert seen == [True]

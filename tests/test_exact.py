@@ -18,10 +18,13 @@ VALUES = torch.tensor([0.6, 0.25])
 LOGITS3 = torch.tensor([[0.5, -0.3, 0.2]], dtype=torch.float64)
 MEANS3 = torch.tensor([[0.9, 0.5, 0.1]], dtype=torch.float64)
 
-UNBIASED = {"reinforce": 1.0, "reinforce_baseline": 1.0, "rloo": 1.0, "ppo": 1.0}
+UNBIASED = {
+    "reinforce": 1.0, "reinforce_baseline": 1.0, "rloo": 1.0, "ppo": 1.0, "loop": 1.0, "turn_ppo": 1.0, "bilevel_ppo": 1.0,
+    "poad": 1.0,
+}  # fmt: skip
 
 # Batch statistics couple the contexts, so that all combinations have to be listed: a smaller group for these.
-SIZE = dict.fromkeys(("reinforce_baseline", "lite_ppo", "reinforce_pp", "reinforce_pp_baseline"), 3)
+SIZE = dict.fromkeys(("reinforce_baseline", "lite_ppo", "reinforce_pp", "reinforce_pp_baseline", "gtpo_hybrid"), 3)
 
 # factor (what a learning rate can undo) and the share of the mean update that does not point along the gradient
 BIASED = {
@@ -36,6 +39,10 @@ BIASED = {
     "reinforce_pp_baseline": (1.53094, 4.674e-3),
     "dapo": (2.22843, 2.318e-2),
     "gtpo": (1.69470, 2.275e-1),
+    **dict.fromkeys(("gtpo_without_turn_rewards", "gtpo_without_returns"), (1.69470, 2.275e-1)),  # one turn, none malformed
+    **dict.fromkeys(("gtpo_without_shaping", "igpo", "oprl"), (1.42904, 1.255e-3)),  # GRPO, in an episode of one turn
+    "gtpo_hybrid": (1.83847, 0.0),  # of three right or wrong answers the spread is always the same, unless it is 0
+    "step_grpo": (0.0, 0.0),  # a bandit's arm is paid by its outcome, and this does not look at it
 }
 
 
@@ -60,7 +67,7 @@ def test_expected_update_against_the_exact_gradient(name):
         assert bias.factor == pytest.approx(factor, rel=1e-4)
         assert bias.direction == pytest.approx(direction, rel=1e-2, abs=1e-12)
         assert bias.total > 0.1
-        if name != "dr_grpo":
+        if name not in ("dr_grpo", "gtpo_hybrid", "step_grpo"):
             assert bias.direction > 1e-4  # no learning rate repairs this
     assert bias.variance > 0.5
 

@@ -49,6 +49,11 @@ def drift(batch, amount):
     return torch.where(batch.mask, batch.logp_old.double() + noise, 0).requires_grad_()
 
 
+def nothing(batch):
+    """What `prepare` can be given, from those who know nothing."""
+    return {name: torch.zeros(batch.tokens.shape) for name in ("entropy", "values", "answer", "implicit", "entropy_past")}
+
+
 def result(recipe, batch, amount=0.0, **given):
     """Loss and its gradient with respect to the log-probs."""
     logp = drift(batch, amount)
@@ -428,8 +433,8 @@ def test_huge_ratios_stay_finite():
     old = batch.replace(logp_old=torch.where(batch.mask, torch.where(torch.arange(8)[:, None] % 2 == 0, -200.0, -1e-3), 0))
     for name in recipes.names():
         recipe = recipes.get(name)
-        prepared = o.prepare(recipe, old, values=torch.zeros(old.tokens.shape))
-        value, _ = o.loss(recipe, prepared, logp, values=torch.zeros(old.tokens.shape))
+        prepared = o.prepare(recipe, old, **nothing(old))
+        value, _ = o.loss(recipe, prepared, logp, nothing(old)["entropy"], nothing(old)["values"])
         assert torch.isfinite(value) and torch.isfinite(torch.autograd.grad(value, logp)[0]).all(), name
 
 
@@ -561,12 +566,12 @@ def test_episodes_that_ended_in_an_error_count_nowhere():
     for name in recipes.names():
         recipe = recipes.get(name)
         logp = drift(batch, 0.2)
-        given, given_clean = torch.zeros(batch.tokens.shape), torch.zeros(clean.tokens.shape)
-        prepared = o.prepare(recipe, batch, values=given)
-        value, _ = o.loss(recipe, prepared, logp, values=given)
+        given, given_clean = nothing(batch), nothing(clean)
+        prepared = o.prepare(recipe, batch, **given)
+        value, _ = o.loss(recipe, prepared, logp, given["entropy"], given["values"])
         gradient = torch.autograd.grad(value, logp)[0]
         other = logp[~bad][:, : clean.tokens.shape[1]].detach().requires_grad_()
-        expected, _ = o.loss(recipe, o.prepare(recipe, clean, values=given_clean), other, values=given_clean)
+        expected, _ = o.loss(recipe, o.prepare(recipe, clean, **given_clean), other, given_clean["entropy"], given_clean["values"])
         close(value, expected)
         assert (gradient[bad] == 0).all()
         close(gradient[~bad][:, : clean.tokens.shape[1]], torch.autograd.grad(expected, other)[0])
@@ -583,8 +588,8 @@ def test_tool_tokens_have_no_gradient():
     for name in recipes.names():
         recipe = recipes.get(name)
         logp = torch.full(batch.tokens.shape, -0.6, requires_grad=True)  # of every token, the environment's too
-        prepared = o.prepare(recipe, batch, values=torch.zeros(batch.tokens.shape))
-        value, _ = o.loss(recipe, prepared, logp, values=torch.zeros(batch.tokens.shape))
+        prepared = o.prepare(recipe, batch, **nothing(batch))
+        value, _ = o.loss(recipe, prepared, logp, nothing(batch)["entropy"], nothing(batch)["values"])
         gradient = torch.autograd.grad(value, logp)[0]
         assert (gradient[~batch.mask] == 0).all() and (gradient[batch.mask] != 0).any()
 
