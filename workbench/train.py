@@ -284,7 +284,7 @@ def _reinforce(
     recipe, state = update.recipe, update.state
     hints, measured = _choose_hints(step, seed, task, engine, update)
     sampled, kept, problem = _roll_out(step, seed, task, engine, update, prompts, hints)
-    batch = _mix(step, seed, update, kept, problem).to(device_of(state.policy))
+    batch = recipe.layout(_mix(step, seed, update, kept, problem)).to(device_of(state.policy))
     cuts = [
         _minibatches(batch.group, recipe.schedule["minibatches"], seeding.generator(seed, "minibatches", step, epoch))
         for epoch in range(recipe.schedule["epochs"])

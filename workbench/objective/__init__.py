@@ -3,6 +3,7 @@
 from workbench.objective.advantage import episode_advantage, gae, token_returns, turn_returns
 from workbench.objective.aggregate import row_mean, sequence_mean, token_mean, token_sum
 from workbench.objective.context import bare, few_shots, helpful_hints
+from workbench.objective.layout import as_sampled, one_row_a_turn
 from workbench.objective.loss import Parts, Prepared, active, dead, loss, needs, prepare, rewards
 from workbench.objective.mix import keep_successes, on_policy, replay
 from workbench.objective.part import SLOTS, Part, part
@@ -20,6 +21,7 @@ from workbench.objective.regulariser import (
 )
 from workbench.objective.reward import (
     calibrated,
+    context_cost,
     gated_outcome,
     outcome,
     similarity,
@@ -32,6 +34,7 @@ from workbench.objective.schedule import updates
 from workbench.objective.select import (
     all_tokens,
     drop_dead,
+    drop_overlong,
     drop_truncated,
     drop_void,
     high_entropy,
@@ -52,11 +55,11 @@ from workbench.objective.unit import sequence, token, turn
 PARTS = {
     factory.__name__: factory
     for factory in (
-        stream, uniform, bare, few_shots, helpful_hints, fixed, resample, on_policy, replay,
-        outcome, gated_outcome, turn_penalty, step_rewards, calibrated, soft_overlong, similarity,
+        stream, uniform, bare, few_shots, helpful_hints, fixed, resample, on_policy, replay, as_sampled, one_row_a_turn,
+        outcome, gated_outcome, turn_penalty, step_rewards, calibrated, soft_overlong, context_cost, similarity,
         token, turn, sequence, episode_advantage, turn_returns, gae, token_returns,
         turn_gae, bilevel_gae, action_gae, turn_and_outcome, information_gain, implicit_steps,
-        all_tokens, drop_truncated, drop_dead, drop_void, high_entropy, importance, current,
+        all_tokens, drop_truncated, drop_overlong, drop_dead, drop_void, high_entropy, importance, current,
         policy_gradient, clip, cispo, sapo, kl, entropy_bonus, entropy_window, likelihood_drops, value_loss,
         sequence_mean, row_mean, token_mean, token_sum, updates,
     )

@@ -13,6 +13,7 @@ The slots, in the order in which one update uses them. Shapes: B episodes, T tok
     context      (step, gains) -> numbers of hints                             what the prompts show besides; see context.py
     rollout      (batch, rewards[B,U]) -> keep[B] bool                         which rollouts to keep; the rest is drawn again
     mix          (batch, rewards[B,U], problem[B], past, rng) -> Batch         replay among the rollouts; see mix.py
+    layout       (batch) -> Batch                                              in which rows the rollouts are trained on
     reward       (batch) -> [B,U]                                              a term; a recipe adds up its terms
     unit         (batch) -> [B,T] int                                          which tokens share one importance ratio
     advantage    (batch, rewards[B,T], given[B,T]) -> [B,T]                    credit of each token; given: what it needs
@@ -33,8 +34,8 @@ from dataclasses import dataclass
 from typing import Any
 
 SLOTS = (
-    "prompts", "context", "rollout", "mix", "reward", "unit", "advantage", "select", "ratio", "surrogate", "regulariser",
-    "aggregate", "schedule",
+    "prompts", "context", "rollout", "mix", "layout", "reward", "unit", "advantage", "select", "ratio", "surrogate",
+    "regulariser", "aggregate", "schedule",
 )  # fmt: skip
 
 Check = tuple[Callable[[Any], bool], str]

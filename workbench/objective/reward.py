@@ -87,6 +87,13 @@ def soft_overlong(batch: Batch, *, limit: int = 96, cache: int = 32) -> Tensor:
     return on_last_turn(batch, -(excess / cache).clamp(0, 1))
 
 
+@part("reward", budget=whole(1), penalty=not_negative)
+def context_cost(batch: Batch, *, budget: int = 256, penalty: float = 0.1) -> Tensor:
+    """-penalty for an episode whose context was ever longer than `budget` tokens (arXiv 2510.12635), whatever it was later."""
+    longest = torch.zeros_like(batch.length[: batch.rollouts]).scatter_reduce(0, batch.rollout, batch.length, "amax")
+    return on_last_turn(batch, -penalty * (longest > budget)[batch.rollout].to(batch.rewards.dtype))
+
+
 @part("reward", alpha=fraction)
 def similarity(batch: Batch, *, alpha: float = 0.5) -> Tensor:
     """Partial credit for a failed rollout (outcome at most 0) that looks like its group's successes (outcome at least 1).

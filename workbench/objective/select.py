@@ -27,6 +27,15 @@ def drop_truncated(batch: Batch, advantage: Tensor, entropy: Tensor | None) -> T
     return (batch.mask & finished[:, None]).to(advantage.dtype)
 
 
+@part("select")
+def drop_overlong(batch: Batch, advantage: Tensor, entropy: Tensor | None) -> Tensor:
+    """Without the episodes that hit any limit, on tokens or on turns (SUPO's overlong masking, arXiv 2510.06727).
+
+    They stay in their group, as part of the baseline; they are not trained on.
+    """
+    return (batch.mask & (batch.stop == Stop.DONE)[:, None]).to(advantage.dtype)
+
+
 def void_turns(batch: Batch) -> Tensor:
     """[B,U] bool: turns with neither a call that could be read nor an answer.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 
-from workbench.recipes import credit, memory, methods, offline
+from workbench.recipes import credit, memory, methods, offline, rows
 from workbench.recipes.credit import (
     bilevel_ppo,
     gtpo_hybrid,
@@ -38,18 +38,19 @@ from workbench.recipes.methods import (
 )
 from workbench.recipes.offline import cobalt
 from workbench.recipes.recipe import RULES, Recipe
+from workbench.recipes.rows import dynamic_context, flow_grpo, supo
 from workbench.recipes.view import credit_view
 
 __all__ = [
-    "RULES", "Recipe", "arpo", "bilevel_ppo", "cispo", "cobalt", "credit_view", "dapo", "describe", "dr_grpo", "epo",
-    "family", "gallery", "get", "grpo", "gspo", "gspo_token", "gtpo", "gtpo_hybrid", "gtpo_without_returns",
-    "gtpo_without_shaping", "gtpo_without_turn_rewards", "icrl", "igpo", "lite_ppo", "llds", "loop", "names", "oprl",
-    "poad", "ppo", "reinforce", "reinforce_baseline", "reinforce_pp", "reinforce_pp_baseline", "rloo", "sapo",
-    "simple_tir", "skill0", "step_grpo", "turn_ppo",
+    "RULES", "Recipe", "arpo", "bilevel_ppo", "cispo", "cobalt", "credit_view", "dapo", "describe", "dr_grpo",
+    "dynamic_context", "epo", "family", "flow_grpo", "gallery", "get", "grpo", "gspo", "gspo_token", "gtpo",
+    "gtpo_hybrid", "gtpo_without_returns", "gtpo_without_shaping", "gtpo_without_turn_rewards", "icrl", "igpo",
+    "lite_ppo", "llds", "loop", "names", "oprl", "poad", "ppo", "reinforce", "reinforce_baseline", "reinforce_pp",
+    "reinforce_pp_baseline", "rloo", "sapo", "simple_tir", "skill0", "step_grpo", "supo", "turn_ppo",
 ]  # fmt: skip
 
 METHODS: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in (*methods.RECIPES, *credit.RECIPES, *memory.RECIPES, *offline.RECIPES)
+    recipe.name: recipe for recipe in (*methods.RECIPES, *credit.RECIPES, *memory.RECIPES, *offline.RECIPES, *rows.RECIPES)
 }
 
 

@@ -18,6 +18,7 @@ from workbench.objective import (
     SLOTS,
     Part,
     all_tokens,
+    as_sampled,
     bare,
     clip,
     episode_advantage,
@@ -53,6 +54,7 @@ class Recipe:
     context: Part = bare()
     rollout: Part = fixed()
     mix: Part = on_policy()
+    layout: Part = as_sampled()
     reward: tuple[Part, ...] = (outcome(),)
     unit: Part = token()
     advantage: Part = episode_advantage()
