@@ -51,7 +51,8 @@ def drift(batch, amount):
 
 def nothing(batch):
     """What `prepare` can be given, from those who know nothing."""
-    return {name: torch.zeros(batch.tokens.shape) for name in ("entropy", "values", "answer", "implicit", "entropy_past")}
+    names = ("entropy", "values", "logp_ref", "answer", "implicit", "entropy_past")
+    return {name: torch.zeros(batch.tokens.shape) for name in names}
 
 
 def result(recipe, batch, amount=0.0, **given):
@@ -571,7 +572,8 @@ def test_episodes_that_ended_in_an_error_count_nowhere():
         value, _ = o.loss(recipe, prepared, logp, given["entropy"], given["values"])
         gradient = torch.autograd.grad(value, logp)[0]
         other = logp[~bad][:, : clean.tokens.shape[1]].detach().requires_grad_()
-        expected, _ = o.loss(recipe, o.prepare(recipe, clean, **given_clean), other, given_clean["entropy"], given_clean["values"])
+        left = o.prepare(recipe, clean, **given_clean)
+        expected, _ = o.loss(recipe, left, other, given_clean["entropy"], given_clean["values"])
         close(value, expected)
         assert (gradient[bad] == 0).all()
         close(gradient[~bad][:, : clean.tokens.shape[1]], torch.autograd.grad(expected, other)[0])
