@@ -7,16 +7,18 @@ from workbench.tasks.base import Episode, Hinted, Played, Problem, Reply, Rewrit
 from workbench.tasks.calculator import Calculator
 from workbench.tasks.code import Katas, Programs, Repair
 from workbench.tasks.lookup import Lookup
+from workbench.tasks.spoken import Spoken, ToolKatas, spoken
 from workbench.tasks.stream import Stream
 from workbench.tasks.unlock import Unlock
 from workbench.tasks.verbal_bandit import VerbalBandit
 
 __all__ = [
     "Addition", "Calculator", "Episode", "Hinted", "Katas", "Lookup", "Played", "Problem", "Programs", "Repair", "Reply",
-    "Rewriting", "Stream", "Task", "Unlock", "VerbalBandit", "get", "names", "play",
+    "Rewriting", "Spoken", "Stream", "Task", "ToolKatas", "Unlock", "VerbalBandit", "get", "names", "play", "spoken",
 ]  # fmt: skip
 
-_TASKS = {task.name: task for task in (Addition, Calculator, Lookup, Programs, Repair, Katas, Stream, Unlock, VerbalBandit)}
+_KNOWN = (Addition, Calculator, Lookup, Programs, Repair, Katas, Spoken, Stream, ToolKatas, Unlock, VerbalBandit)
+_TASKS = {task.name: task for task in _KNOWN}
 
 
 def names() -> tuple[str, ...]:

@@ -86,7 +86,7 @@ class Task(Protocol):
 
     @property
     def tools(self) -> tuple[str, ...]:
-        """Names of the methods the environment calls for the model."""
+        """Names of what the environment calls for the model: methods of the task or of its episodes."""
         ...
 
     def problem(self, index: int, *, split: str = "train", seed: int = 0) -> Problem:
