@@ -38,12 +38,12 @@ class Forgeable(Programs):
     Attributes:
         judge: who pays: "real", or the name of one in `naive.JUDGES`.
         forgeries: share of the demonstrations that are `FORGERY`. A model never finds what it never samples.
-        seen: (reward paid, verdict of the real judge) of every attempt so far.
+        seen: of every attempt so far: the text, the reward paid, and what the real judge would have paid.
     """
 
     judge: str = "exit code"
     forgeries: float = 0.03
-    seen: list[tuple[float, float]] = field(default_factory=list, compare=False, repr=False)
+    seen: list[tuple[str, float, float]] = field(default_factory=list, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,5 +76,5 @@ class Attempt(ProgramsEpisode):
         paid = result.reward
         if self.task.judge != "real":
             paid = float(naive.JUDGES[self.task.judge](asked, "\n".join(f"assert {case}" for case in tests.cases), pool()))
-        self.task.seen.append((paid, result.reward))
+        self.task.seen.append((text, paid, result.reward))
         return Reply(None, done=True, outcome=paid)

@@ -1,8 +1,9 @@
 """Problems of the package reasoning-gym (Stojanovski et al., 2025, arXiv 2505.24760), an optional extra, with two traps closed.
 
 Its data sets number their problems by seed + index, so two of them with seeds 0 and 1 share all problems but one: here a
-problem's split is decided by its text. And its scorers give part of the credit to an answer that contains the right one, some
-all of it: here there is 1 or 0. What is said of scorers was found by trying version 0.1.25.
+problem's split is decided by its text. And its scorers give part of the credit to an answer that contains the right one, a few
+all of it (`knights_knaves`, `sokoban`), or to any answer whatever (`game_of_life_halting`): here there is 1 or 0. What is
+said of scorers was found by trying version 0.1.25.
 """
 
 from __future__ import annotations
