@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from workbench.sandbox.pool import Worker
 
 TESTS = "assert f([3, 1, 2]) == [1, 2, 3]\nassert f([]) == []\nassert f([5, 5]) == [5, 5]"
 HONEST = "def f(x):\n    return sorted(x)"
-LIMITS = Limits(cpu=0.3, wall=1.5, output=4096)
+LIMITS = Limits(cpu=0.4, wall=3, output=4096)
 LYING = """
 class Liar(list):
     __eq__ = lambda self, other: True
@@ -89,9 +90,9 @@ ATTACKS = {
     "uses the other table of calls":
         "import ctypes\ndef f(x):\n    ctypes.CDLL(None).syscall(0x40000000 + 39)\n    return sorted(x)",
     "answers twice":
-        "import os, struct, sys\ndef f(x):\n    data = sys.modules['codec'].encode(('value', sorted(x)))\n"
+        "import os, struct, sys\ndef f(x):\n    data = b'v' + sys.modules['codec'].encode(sorted(x))\n"
         "    os.write(4, struct.pack('>I', len(data)) + data)\n    return sorted(x)",
-    "counts its calls": "answers = iter([[1, 2, 3], [], [5, 5]])\ndef f(x): return next(answers)",
+    "counts its calls": "stock = iter([[1, 2, 3], [], [5, 5]])\ndef f(x): return next(stock)",  # one text in six is in luck
     "an answer nested too deeply": "def f(x):\n    for _ in range(10**5): x = [x]\n    return x",
     "an answer of many megabytes": "def f(x): return ['x' * 10**6] * 100",
     "a set that is slow to hash": "def f(x): return {{n * (2**61 - 1) for n in range(20000)}}",
@@ -104,16 +105,18 @@ ATTACKS = {
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def world():
     """A canary in a folder open to everybody, and a port that counts its callers."""
-    folder = tmp_path_factory.mktemp("outside")
-    for parent in (folder, *folder.parents):
-        if parent.stat().st_uid == os.getuid() and parent != Path("/"):
-            parent.chmod(0o777)
-    canary = folder / "canary"
-    canary.write_text("canary")
-    canary.chmod(0o666)
-    with socket.socket() as stream, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram:
+    with (
+        tempfile.TemporaryDirectory() as parent,  # not pytest's, which every run of it closes to others
+        socket.socket() as stream,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram,
+    ):
+        folder, canary = Path(parent, "outside"), Path(parent, "outside", "canary")
+        folder.mkdir()
+        canary.write_text("canary")
+        for path, mode in ((Path(parent), 0o777), (folder, 0o777), (canary, 0o666)):
+            path.chmod(mode)
         stream.bind(("127.0.0.1", 0))
         stream.listen()
         stream.setblocking(False)
@@ -142,7 +145,7 @@ def test_every_attack_fails_and_the_neighbour_passes(tier, world):
         zygotes = [worker.process.pid for worker in _idle(pool)]
         running = [p for pid in zygotes for p in psutil.Process(pid).children(recursive=True)]
         assert [p for p in running if p.cpu_percent(0.05) > 50] == []
-        expected = 1 if tier in (Tier.FULL, Tier.NAMESPACES) else 0  # the first process of the namespace
+        expected = 2 if tier in (Tier.FULL, Tier.NAMESPACES) else 1  # the first of the namespace; one that waits for a program
         assert len(running) == expected * len(zygotes)
     folder = Path(setting["folder"])
     assert [p.name for p in folder.iterdir()] == ["canary"] and not folder.with_name(folder.name + "2").exists()

@@ -10,12 +10,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import resource
 import struct
-import sysconfig
+import sys
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_prctl, _syscall = _libc.prctl, _libc.syscall
 
 # name: (x86-64, aarch64); None where the machine has no such call
 _CALLS: dict[str, tuple[int | None, int | None]] = {
@@ -57,59 +57,64 @@ def _check(result: int, what: str) -> int:
     return result
 
 
-def _syscall(number: int, *arguments: object) -> int:
-    return _libc.syscall(ctypes.c_long(number), *arguments)
-
-
 # ---- seccomp ----------------------------------------------------------------------------------------------------------
 
+_Code = list[tuple[int, int, int, int]]
 
-def seccomp_filter(*, files: bool) -> bytes:
+
+def seccomp_filter(*, files: bool, machine: str = os.uname().machine) -> bytes:
     """A BPF program that allows what plain computing needs and refuses the rest with an error.
 
     A call from another architecture's table kills the process. No fork, no exec, no socket, no signal to anybody, no
-    thread; files may be opened for reading, or, with `files` False, not even looked up.
+    thread; files may be opened for reading, or, with `files` False, not even looked up. The number of a call is found by
+    halving: the kernel runs the filter for every number there is when it is installed, which is once per program.
 
     Raises:
         OSError: for a processor whose table of calls is not here.
     """
-    machine = platform.machine()
     if machine not in _ARCH:
         raise OSError(errno.ENOSYS, f"no table of system calls for {machine}")
     column, arch = _ARCH[machine]
-    out: list[tuple[int, int, int, int]] = [(_LOAD, 0, 0, 4), (_JEQ, 1, 0, arch), (_RET, 0, 0, _KILL), (_LOAD, 0, 0, 0)]
-    if machine == "x86_64":
-        out += [(_JGE, 0, 1, _X32), (_RET, 0, 0, _KILL)]
-
-    def when(call: tuple[int | None, int | None], then: list[tuple[int, int, int, int]]) -> None:
-        number = call[column]
-        if number is not None:
-            out.append((_JEQ, 0, len(then), number))
-            out.extend(then)
-
-    for call in _CALLS.values():
-        when(call, [(_RET, 0, 0, _ALLOW)])
-    for call in _LOOKUPS.values():
-        when(call, [(_RET, 0, 0, _ALLOW if files else _refuse(errno.EACCES))])
+    allow, refuse, deny = [(_RET, 0, 0, _ALLOW)], [(_RET, 0, 0, _refuse(errno.EPERM))], [(_RET, 0, 0, _refuse(errno.EACCES))]
+    actions = [(call, allow) for call in _CALLS.values()]
+    actions += [(call, allow if files else deny) for call in _LOOKUPS.values()]
     for call, argument in ((_OPEN, 1), (_OPENAT, 2)):
-        refused = (_RET, 0, 0, _refuse(errno.EACCES))
-        reading = [(_LOAD, 0, 0, 16 + 8 * argument), (_JSET, 0, 1, _WRITING), refused, (_RET, 0, 0, _ALLOW)]
-        when(call, reading if files else [refused])
-    for call, allowed, error in ((_FCNTL, _FCNTLS, errno.EPERM), (_IOCTL, _IOCTLS, errno.ENOTTY)):
-        tests = [(_JEQ, len(allowed) - n, 0, value) for n, value in enumerate(allowed)]
-        when(call, [(_LOAD, 0, 0, 24), *tests, (_RET, 0, 0, _refuse(error)), (_RET, 0, 0, _ALLOW)])
-    out.append((_RET, 0, 0, _refuse(errno.EPERM)))
-    return b"".join(struct.pack("=HBBI", *instruction) for instruction in out)
+        reading = [(_LOAD, 0, 0, 16 + 8 * argument), (_JSET, 0, 1, _WRITING), *deny, *allow]
+        actions.append((call, reading if files else deny))
+    for call, values, error in ((_FCNTL, _FCNTLS, errno.EPERM), (_IOCTL, _IOCTLS, errno.ENOTTY)):
+        tests = [(_JEQ, len(values) - n, 0, value) for n, value in enumerate(values)]
+        actions.append((call, [(_LOAD, 0, 0, 24), *tests, (_RET, 0, 0, _refuse(error)), *allow]))
+    of = {number: action for call, action in actions if (number := call[column]) is not None}
+    edges: list[tuple[int, _Code]] = []  # from this number on, that action
+    for number in sorted({0, *of, *(number + 1 for number in of)}):
+        action = of.get(number, refuse)
+        if not edges or edges[-1][1] != action:
+            edges.append((number, action))
+    if machine == "x86_64":
+        edges.append((_X32, [(_RET, 0, 0, _KILL)]))
+    start = [(_LOAD, 0, 0, 4), (_JEQ, 1, 0, arch), (_RET, 0, 0, _KILL), (_LOAD, 0, 0, 0)]
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in start + _halved(edges))
 
 
-def apply_seccomp(program: bytes) -> None:
-    """Install the filter for good; it needs `no_new_privileges`."""
+def _halved(edges: list[tuple[int, _Code]]) -> _Code:
+    """Code that finds the last edge not above the number of the call, and does what it says."""
+    if len(edges) == 1:
+        return edges[0][1]
+    middle = len(edges) // 2
+    below, above = _halved(edges[:middle]), _halved(edges[middle:])
+    if len(below) > 255:
+        raise ValueError("a jump of more than 255 instructions")
+    return [(_JGE, len(below), 0, edges[middle][0]), *below, *above]
 
-    class Program(ctypes.Structure):
-        _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
-    held = Program(len(program) // 8, program)
-    _check(_libc.prctl(22, 2, ctypes.byref(held), 0, 0), "seccomp")  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+class Filter(ctypes.Structure):
+    """A BPF program as the kernel takes it."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_char_p))
+
+    def __init__(self, code: bytes) -> None:
+        super().__init__(len(code) // 8, code)
+        self.reference = ctypes.byref(self)
 
 
 # ---- Landlock -----------------------------------------------------------------------------------------------------------
@@ -140,16 +145,18 @@ def landlock_rules(readable: list[str]) -> int:
     return rules
 
 
-def apply_landlock(rules: int) -> None:
-    """Live under `rules` from now on; it needs `no_new_privileges`."""
-    _check(_syscall(446, ctypes.c_int(rules), ctypes.c_uint32(0)), "Landlock")
-
-
 def readable_folders() -> list[str]:
     """What a program may read: Python's standard library, and the libraries of the system that its modules load."""
-    paths = sysconfig.get_paths()
-    found = {os.path.realpath(paths[name]) for name in ("stdlib", "platstdlib")}
+    found = {os.path.realpath(path) for path in (os.path.dirname(os.__file__), *sys.path) if os.path.isdir(path)}
     return sorted(found | {path for path in ("/lib", "/lib64", "/usr/lib", "/usr/lib64") if os.path.isdir(path)})
+
+
+def reachable(path: str) -> bool:
+    """Whether a process without rights, which root's descendants become, may get to `path`. Python may live in root's home."""
+    folders = []
+    while (path := os.path.dirname(path)) not in folders:
+        folders.append(path)
+    return os.geteuid() != 0 or all(os.stat(folder).st_mode & 0o001 for folder in folders)
 
 
 # ---- the rest -----------------------------------------------------------------------------------------------------------
@@ -159,11 +166,6 @@ def no_new_privileges() -> None:
     """No program that is started may have more rights than this process: what the kernel asks for before it lets a process
     without rights lock itself down."""
     _check(_libc.prctl(38, 1, 0, 0, 0), "no_new_privs")
-
-
-def die_with_parent() -> None:
-    """Be killed when the parent ends. To be called after the last change of user, which undoes it."""
-    _check(_libc.prctl(1, 9, 0, 0, 0), "parent death signal")
 
 
 def hide_memory() -> None:
@@ -181,13 +183,49 @@ def drop_rights() -> None:
     _check(_libc.capset(header, nothing), "capabilities")
 
 
-def limit_resources(cpu: float, memory: int) -> None:
-    """Hard limits: address space, seconds of CPU (a backstop, in whole seconds), files, no core, no new process."""
+def limit_descendants() -> None:
+    """Hard limits that this process can live with, and its children inherit: open files, no file written, no core."""
     for what, most in (
-        (resource.RLIMIT_AS, memory), (resource.RLIMIT_CPU, int(cpu) + 2), (resource.RLIMIT_NOFILE, 32),
-        (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NPROC, 0), (resource.RLIMIT_MEMLOCK, 0),
+        (resource.RLIMIT_NOFILE, 32), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_MEMLOCK, 0)
     ):  # fmt: skip
         resource.setrlimit(what, (most, most))
+
+
+def limits(cpu: float | None = None, memory: int | None = None) -> tuple:
+    """What `lock` is to limit: address space, seconds of CPU (a backstop, in whole seconds), and no new process. Without
+    arguments everything stays as it is."""
+    most = (
+        (resource.RLIMIT_AS, memory), (resource.RLIMIT_CPU, None if cpu is None else int(cpu) + 2),
+        (resource.RLIMIT_NPROC, None if cpu is None else 0),
+    )  # fmt: skip
+    return tuple((what, resource.getrlimit(what) if value is None else (value, value)) for what, value in most)
+
+
+def lock(limits: tuple, rules: int | None, program: Filter | None, death: int = 9) -> None:
+    """Lock this process down for good, seccomp last; it needs `no_new_privileges`. To be called after the last change of user,
+    which undoes what is said here about the parent.
+
+    Args:
+        limits: of resources, from `limits`. rules: of Landlock, from `landlock_rules`. program: for seccomp. death: the signal
+            that this process gets when its parent ends.
+    Raises:
+        OSError: a layer that does not take hold.
+    """
+    try:  # noqa: SIM105 (contextlib is not worth the memory it writes, see `zygote`)
+        os.setsid()
+    except OSError:  # it leads a session already
+        pass
+    for what, most in limits:
+        resource.setrlimit(what, most)
+    failed = ""
+    if _prctl(1, death, 0, 0, 0):  # PR_SET_PDEATHSIG
+        failed = "parent death signal"
+    if rules is not None and _syscall(446, rules, 0):  # landlock_restrict_self
+        failed = "Landlock"
+    if program is not None and _prctl(22, 2, program.reference, 0, 0):  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+        failed = "seccomp"
+    if failed:
+        _check(-1, failed)
 
 
 _NEWNS, _NEWUTS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x20000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
@@ -224,7 +262,7 @@ def _jail(readable: list[str]) -> None:
         os.close(source)
     _mount(None, root, None, remount | read_only | nosuid | nodev)
     os.chdir(root)
-    number = {"x86_64": 155, "aarch64": 41}[platform.machine()]
+    number = {"x86_64": 155, "aarch64": 41}[os.uname().machine]
     _check(_syscall(number, b".", b"."), "pivot_root")
     _check(_libc.umount2(b".", 2), "umount")  # MNT_DETACH: the old root
     os.chdir("/")

@@ -10,7 +10,7 @@ import atexit
 import contextlib
 import functools
 import hashlib
-import json
+import marshal
 import os
 import queue
 import select
@@ -35,13 +35,14 @@ Tests = str | Suite | Sequence[Case]
 
 START = 20.0  # seconds a zygote, or a fork of it, may take to be ready before we call it broken
 RECYCLE = 5_000  # programs after which a zygote is replaced
+_FLAGS = ("-I", "-S", "-X", "no_debug_ranges")
 _BOOT = """
-import json, sys
+import sys
 folder, settings = sys.argv[1:]
 sys.path.insert(0, folder)
 import zygote
 del sys.path[0]
-zygote.main(json.loads(settings))
+zygote.main(eval(settings))
 """
 
 
@@ -66,26 +67,30 @@ class Worker:
             ZygoteFailed: it does not start; says why.
         """
         self.tier, self.forks = tier, 0
+        self.waiting: Conversation | None = None  # with a child that is locked down and has no program yet
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control.settimeout(START)
         folder = str(Path(__file__).parent)
-        command = [sys.executable, "-I", "-S", "-c", _BOOT, folder, json.dumps(settings or tier.settings)]
-        environment: dict[str, str] = {}
+        command = [sys.executable, *_FLAGS, "-c", _BOOT, folder, repr(settings or tier.settings)]
+        environment = {"LD_BIND_NOW": "1"}  # link all now, not in every child; the zygote takes it out
         self.process = subprocess.Popen(
             command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, cwd="/",
             start_new_session=True,  # Ctrl-C in a terminal is for the judge alone
         )  # fmt: skip
         theirs.close()
         try:
-            found = json.loads(self.control.recv(4096) or b'{"error": "it ended at once"}')
+            found = self.control.recv(4096).decode() or "it ended at once"
         except OSError as error:
-            found = {"error": f"no sign of life: {error}"}
-        if "error" in found:
+            found = f"no sign of life: {error}"
+        if found != "ready":
             self.close()
-            raise ZygoteFailed(found["error"])
+            raise ZygoteFailed(found)
 
     def close(self) -> None:
         """End the zygote and whatever it runs."""
+        if self.waiting:
+            self.waiting.hang_up()
+            self.waiting = None
         self.control.close()
         try:
             self.process.wait(2)
@@ -96,11 +101,20 @@ class Worker:
     def judge(self, program: str, tests: Suite, limits: Limits) -> Result:
         """Run one program against its tests, in an order that it cannot know, up to the first case it fails."""
         self.forks += 1
-        talk, order = Conversation(self.control, limits), _order(program, tests)
-        passed = 0
+        order = _order(program, tests)
+        passed, spoilt, talk = 0, None, None
         try:
-            talk.open()
+            talk, self.waiting = self.waiting, None
+            if talk is None or talk.limits != limits:
+                if talk is not None:
+                    talk.hang_up()
+                talk = Conversation(self.control, limits)
+                talk.ask(codec.FORK, 0)
+            talk.await_ready()
             talk.begin(program, order)
+            self.waiting = Conversation(self.control, limits)
+            self.waiting.ask(codec.BEGINS | codec.FORK, self.forks)
+            talk.number = self.forks
             talk.hear()  # the program itself has run
             for case in order:
                 answer = talk.hear()
@@ -112,10 +126,12 @@ class Worker:
             verdict, message = ended.verdict, ended.message
         except OSError as error:
             verdict, message = Verdict.INFRASTRUCTURE, f"the sandbox broke down: {error}"
-        spoilt, cpu = talk.close()
-        if verdict is Verdict.PASS and spoilt is not None:
+        cpu, output = 0.0, ""
+        if talk is not None:
+            spoilt = talk.close()
+            cpu, output = talk.cpu, printable(talk.printed.decode(errors="replace"))
+        if spoilt is not None and verdict is Verdict.PASS:
             verdict, message = spoilt.verdict, spoilt.message
-        output = printable(talk.printed.decode(errors="replace"))
         return Result(verdict, passed, len(order), printable(message), output, cpu, str(self.tier))
 
 
@@ -124,41 +140,60 @@ class Conversation:
 
     def __init__(self, control: socket.socket, limits: Limits) -> None:
         self.control, self.limits = control, limits
-        self.report: dict | None = None
-        self.outgoing, self.heard, self.printed = b"", bytearray(), bytearray()
-        self.deadline = time.monotonic() + START
         self.ends: list[int] = []
+        self.number = 0  # what the zygote calls the program; 0 until it has been told that it begins
+        self.report: tuple | None = None
+        self.outgoing, self.heard, self.printed, self.gone = b"", bytearray(), bytearray(), False
+        self.deadline = time.monotonic() + START
         self.waiting = select.poll()
 
-    def open(self) -> None:
-        """Have the zygote fork, and wait until the child has locked itself down."""
-        program, self.program = os.pipe2(os.O_CLOEXEC)
-        self.answers, answers = os.pipe2(os.O_CLOEXEC)
-        self.output, output = os.pipe2(os.O_CLOEXEC)
-        self.ends = [self.program, self.answers, self.output]
-        request = {"cpu": self.limits.cpu, "memory": self.limits.memory}
+    @property
+    def cpu(self) -> float:
+        """Seconds of CPU that the program used, as the zygote has reported."""
+        return self.report[2] if self.report else 0.0
+
+    def ask(self, what: int, number: int) -> None:
+        """Have the zygote fork a child at the other end of new pipes; `what` may also say that program `number` begins."""
+        pipes: list[tuple[int, int]] = []
         try:
-            socket.send_fds(self.control, [json.dumps(request).encode()], [program, answers, output])
+            for _ in range(3):
+                pipes.append(os.pipe2(os.O_CLOEXEC))
+            (program, self.program), (self.answers, answers), (self.output, output) = pipes
+            self.ends = [self.program, self.answers, self.output]
+            request = codec.REQUEST.pack(what, number, self.limits.cpu, self.limits.memory)
+            theirs = codec.DESCRIPTORS.pack(output, output, program, answers)
+            self.control.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, theirs)])
         finally:
-            for end in (program, answers, output):
+            for end in {end for pipe in pipes for end in pipe}.difference(self.ends):
                 os.close(end)
         for end in self.ends:
             os.set_blocking(end, False)
-        for end in (self.answers, self.output, self.control.fileno()):
-            self.waiting.register(end, select.POLLIN)
+        self.waiting.register(self.answers, select.POLLIN)
+        self.waiting.register(self.output, select.POLLIN)
+
+    def await_ready(self) -> None:
+        """Wait until the child has locked itself down.
+
+        Raises:
+            Ended: it could not.
+        """
+        self.deadline = time.monotonic() + START
         reply = self._next()
-        if reply != ("ready",):
-            raise Ended(Verdict.INFRASTRUCTURE, f"the sandbox could not be locked: {reply!r}")
+        if reply[0] != codec.READY:
+            raise Ended(Verdict.INFRASTRUCTURE, f"the sandbox could not be locked: {bytes(reply[1:])!r}")
 
     def begin(self, program: str, cases: Sequence[Case]) -> None:
         """Hand over the program and what it will be asked, never what is expected."""
-        try:
-            data = codec.encode((program, [(case.function, case.arguments) for case in cases]))
-        except codec.Unsupported as error:
-            raise Ended(Verdict.UNSUPPORTED_VALUE, f"the program cannot be handed over: {error}") from None
+        if len(program) > codec.FRAME:
+            raise Ended(Verdict.UNSUPPORTED_VALUE, f"the program has more than {codec.FRAME} characters")
+        data = marshal.dumps([(None, program), *((case.function, case.arguments) for case in cases)])
         self.outgoing = struct.pack(">I", len(data)) + data
-        self.waiting.register(self.program, select.POLLOUT)
         self.deadline = time.monotonic() + (self.limits.wall or 0)
+        self._send()
+        if self.gone:
+            raise Ended(Verdict.INFRASTRUCTURE, "the child was gone before it had a program")
+        if self.outgoing:
+            self.waiting.register(self.program, select.POLLOUT)
 
     def hear(self) -> object:
         """The next value that the program returns.
@@ -166,67 +201,77 @@ class Conversation:
         Raises:
             Ended: it did not return plain data.
         """
-        match self._next():
-            case ("value", value):
-                return value
-            case ("exception", str(kind), str(text)):
-                raise Ended(Verdict.MEMORY if kind == "MemoryError" else Verdict.EXCEPTION, f"{kind}: {text}")
-            case ("unsupported", str(text)):
-                raise Ended(Verdict.UNSUPPORTED_VALUE, f"it returned {text}")
+        message = self._next()
+        kind = message[0]
+        try:
+            if kind == codec.VALUE:
+                return codec.decode(message[1:])
+            if kind == codec.EXCEPTION:
+                match codec.decode(message[1:]):
+                    case (str(name), str(text)):
+                        raise Ended(Verdict.MEMORY if name == "MemoryError" else Verdict.EXCEPTION, f"{name}: {text}")
+        except codec.Malformed as error:
+            raise Ended(Verdict.PROTOCOL, f"it answered something that is no answer: {error}") from None
+        if kind == codec.UNSUPPORTED:
+            raise Ended(Verdict.UNSUPPORTED_VALUE, f"it returned {message[1:].decode(errors='replace')}")
         raise Ended(Verdict.PROTOCOL, "it answered something that is no answer")
 
-    def close(self) -> tuple[Ended | None, float]:
-        """Kill the program and wait until it is gone: what spoils a pass, if anything, and its CPU seconds."""
+    def close(self) -> Ended | None:
+        """Have the program killed if it has not left, and wait until it is gone: what spoils a pass, if anything."""
         spoilt = None
         try:
-            if self.ends and self.report is None:
-                with contextlib.suppress(OSError):
-                    self.control.send(b'{"kill": 1}')
-                self.control.settimeout(START)
-                self._read_report()
+            self._finish()
         except Ended as ended:
             spoilt = ended
-        for end in self.ends:
+        if self.ends:
             with contextlib.suppress(OSError):
-                if end == self.answers and (self.heard or os.read(end, 1)):
+                if self.heard or os.read(self.answers, 1):
                     spoilt = spoilt or Ended(Verdict.PROTOCOL, "it answered without being asked")
-                if end == self.output:
-                    self.printed += os.read(end, self.limits.output)
-            os.close(end)
-        cpu = (self.report or {}).get("cpu", 0.0)
-        if cpu > self.limits.cpu:
-            spoilt = spoilt or Ended(Verdict.CPU_TIME, f"it used {cpu:.2f} s of {self.limits.cpu:g} s")
-        return spoilt, cpu
+            with contextlib.suppress(OSError):
+                self.printed += os.read(self.output, self.limits.output)
+        self.hang_up()
+        if self.cpu > self.limits.cpu:
+            spoilt = spoilt or Ended(Verdict.CPU_TIME, f"it used {self.cpu:.2f} s of {self.limits.cpu:g} s")
+        return spoilt
 
-    def _next(self) -> object:
-        """The next message of the program; what there is to send goes out meanwhile."""
+    def hang_up(self) -> None:
+        """Close the judge's ends of the pipes."""
+        for end in self.ends:
+            os.close(end)
+        self.ends = []
+
+    def _next(self) -> bytes:
+        """The next message of the program, never empty; what there is to send goes out meanwhile."""
         while (message := self._message()) is None:
             left = self.deadline - time.monotonic()
             if left <= 0:
+                if not self.number:
+                    raise Ended(Verdict.INFRASTRUCTURE, f"no child after {START:g} s")
                 raise Ended(Verdict.WALL_TIME, f"no answer after {self.limits.wall:g} s")
             ready = [end for end, _ in self.waiting.poll(left * 1000)]
             for end in ready:
-                if end == self.output:
+                if end == self.answers:
+                    data = os.read(end, 1 << 16)
+                    if not data:  # it has gone: the zygote knows how
+                        if not self.number:
+                            raise Ended(Verdict.INFRASTRUCTURE, "the sandbox has died")
+                        raise self._post_mortem()
+                    self.heard += data
+                elif end == self.output:
                     self._hear_output()
                 elif end == self.program:
                     self._send()
-                elif end == self.answers:
-                    data = os.read(end, 1 << 18)
-                    if not data:  # it has gone: the zygote knows how
+                    if not self.outgoing:
                         self.waiting.unregister(end)
-                    self.heard += data
-            if ready == [self.control.fileno()]:  # nothing more will come
-                self._read_report()
-                raise self._post_mortem()
         return message
 
     def _send(self) -> None:
         try:
             self.outgoing = self.outgoing[os.write(self.program, self.outgoing) :]
-        except BrokenPipeError:
-            self.outgoing = b""
-        if not self.outgoing:
-            self.waiting.unregister(self.program)
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:  # what it left behind is heard
+            self.outgoing, self.gone = b"", True
 
     def _hear_output(self) -> None:
         data = os.read(self.output, 1 << 16)
@@ -236,37 +281,44 @@ class Conversation:
         if len(self.printed) > self.limits.output:
             raise Ended(Verdict.OUTPUT_LIMIT, f"it printed more than {self.limits.output} bytes")
 
-    def _message(self) -> object | None:
+    def _message(self) -> bytes | None:
         """One message out of what was heard, or None if there is no whole one."""
-        if len(self.heard) < 4:
+        heard = self.heard
+        if len(heard) < 4:
             return None
-        end = 4 + struct.unpack(">I", self.heard[:4])[0]
-        if end > 4 + codec.FRAME:
+        end = 4 + int.from_bytes(heard[:4], "big")
+        if not 4 < end <= 5 + codec.FRAME:
             raise Ended(Verdict.PROTOCOL, f"it announced an answer of {end - 4} bytes")
-        if len(self.heard) < end:
+        if len(heard) < end:
             return None
-        data = bytes(self.heard[4:end])
-        del self.heard[:end]
-        try:
-            return codec.decode(data)
-        except codec.Malformed as error:
-            raise Ended(Verdict.PROTOCOL, f"it answered something that is no answer: {error}") from None
+        data = bytes(heard[4:end])
+        del heard[:end]
+        return data
 
-    def _read_report(self) -> None:
+    def _finish(self) -> None:
+        """Have the zygote end the program and say how it ended.
+
+        Raises:
+            Ended: it does not say.
+        """
+        if not self.number or self.report is not None:
+            return
         try:
-            data = self.control.recv(4096)
+            self.control.send(codec.REQUEST.pack(codec.FINISH, self.number, 0.0, 0))
+            data = self.control.recv(64)
         except OSError as error:
             raise Ended(Verdict.INFRASTRUCTURE, f"the sandbox did not say how the program ended: {error}") from None
         if not data:
             raise Ended(Verdict.INFRASTRUCTURE, "the sandbox has died")
-        self.report = json.loads(data)
+        self.report = codec.REPORT.unpack(data)
 
     def _post_mortem(self) -> Ended:
         """The verdict on a program that ended before its answer."""
+        self._finish()
         assert self.report is not None
-        status = self.report["status"]
+        _, status, _, reason = self.report
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-        if self.report["reason"] == "cpu" or number == signal.SIGXCPU:
+        if reason == codec.CPU or number == signal.SIGXCPU:
             return Ended(Verdict.CPU_TIME, f"it used more than {self.limits.cpu:g} s")
         if number:
             return Ended(Verdict.KILLED, f"it was ended by {signal.Signals(number).name}")
@@ -287,11 +339,10 @@ def shared() -> Pool:
 
 def _order(program: str, tests: Suite) -> list[Case]:
     """The cases in an order that depends on the program's text, so that a program cannot count its calls and know the test."""
-
-    def place(number: int) -> bytes:
-        return hashlib.sha256(f"{number}:{program}".encode(errors="replace")).digest()
-
-    return [tests.cases[number] for number in sorted(range(len(tests.cases)), key=place)]
+    count = len(tests.cases)
+    drawn = hashlib.shake_128(program.encode(errors="replace")).digest(4 * count)
+    places = sorted(range(count), key=lambda number: drawn[4 * number : 4 * number + 4])
+    return [tests.cases[number] for number in places]
 
 
 class Pool:

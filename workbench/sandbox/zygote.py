@@ -1,193 +1,216 @@
-"""The process that programs are forked from: a bare interpreter with the standard library loaded and nothing worth stealing.
+"""The process that programs are forked from: a bare interpreter with the standard library at hand and nothing worth stealing.
 
 Started by `pool` as `python -I -S` with an empty environment and one socket, its standard input. For every program it is sent
-limits and three pipes; it forks, and the child locks itself down, says that it is ready, and only then is given the
-program. This process never reads a byte that a program wrote: it watches the child's clock and reports how it ended. It
-ends when the socket does, and takes the child with it.
+limits and pipes; it forks, the child locks itself down, says that it is ready, and waits: only then, and so ahead of time, is it
+given a program. This process never reads a byte that a program wrote: it watches the child's clock, ends it, and reports
+how it ended. It leaves when the judge does, and takes its children with it.
+
+What a fork costs is memory: pages to share, and those that are written afterwards and must be copied, a few microseconds each.
+So little is loaded; what a child needs is made before the fork, and its way is walked a few times in advance (`rehearse`),
+because Python rewrites the code of a function while it runs for the first time; and `serve` and `perform` are one function each.
 """
 
 from __future__ import annotations
 
+import _socket
 import fcntl
 import gc
 import io
-import json
+import marshal
 import os
 import select
 import signal
-import socket
 import struct
 import sys
 import time
-from collections.abc import Callable
 
 import codec  # loaded from this file's own folder, see above
 import lockdown
 
 PRELOADED = (
-    "array bisect cmath collections copy dataclasses datetime decimal enum fractions functools heapq itertools math numbers "
-    "operator random re statistics string textwrap typing"
+    "array bisect cmath collections copy enum functools heapq itertools math operator random re string time typing"
 ).split()
-PROGRAM, ANSWERS = 3, 4  # the child's pipes
-TICK = 0.01  # seconds between two looks at the child's clock
+UNREACHABLE = (  # preloaded, too, where a program cannot read the library
+    "dataclasses datetime decimal fractions json numbers resource socket statistics textwrap"
+).split()
+NOTHING, PROGRAM, ANSWERS, RULES = 0, 3, 4, 5  # descriptors of a child; 1 and 2 are what it prints
+PIPES = codec.DESCRIPTORS.pack(1, 2, PROGRAM, ANSWERS)
+TICK = 10  # milliseconds between two looks at a running child's clock
 
 
 def main(settings: dict) -> None:
-    """Get ready, say so, and fork a child for each request until the judge is gone."""
-    control = socket.socket(fileno=0)
+    """Get ready, say so, and serve the judge until it is gone."""
+    os.environ.pop("LD_BIND_NOW", None)
+    control = _socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 16))
     try:
+        folders = lockdown.readable_folders()
         if settings["namespaces"]:
-            lockdown.enter_namespaces(lockdown.readable_folders())
+            lockdown.enter_namespaces(folders)
             inside = os.fork()
             if inside:
                 os.waitpid(inside, 0)
                 os._exit(0)
-            lockdown.die_with_parent()
-        rules = lockdown.landlock_rules(lockdown.readable_folders()) if settings["landlock"] else None
-        program = lockdown.seccomp_filter(files=settings["seccomp"] == "files") if settings["seccomp"] else None
-        for name in PRELOADED:
+        silence = os.pipe()
+        os.dup2(silence[0], NOTHING)
+        for end in silence:
+            os.close(end)  # reading the other end now ends at once
+        for place in (1, 2, PROGRAM, ANSWERS):
+            os.dup2(NOTHING, place)
+        rules = lockdown.landlock_rules(folders) if settings["landlock"] else None
+        os.dup2(NOTHING if rules is None else rules, RULES)
+        code = lockdown.seccomp_filter(files=settings["seccomp"] == "files") if settings["seccomp"] else None
+        register, os.register_at_fork = os.register_at_fork, lambda **hooks: None  # or random reads a new seed in every child
+        reachable = settings["seccomp"] != "none" and (settings["namespaces"] or lockdown.reachable(os.__file__))
+        for name in PRELOADED + ([] if reachable else UNREACHABLE):
             __import__(name)
+        os.register_at_fork = register
+        sys.modules["random"].seed(0)  # so a program that draws numbers draws the same ones again
         lockdown.drop_rights()
+        if settings["rlimits"]:
+            lockdown.limit_descendants()
         lockdown.no_new_privileges()
         lockdown.hide_memory()
     except OSError as error:
-        control.send(json.dumps({"error": str(error), "errno": error.errno}).encode())
+        control.send(f"{error.errno or 0} {error}".encode())
         return
-    control.send(json.dumps({"ready": os.getpid()}).encode())
+    sys.stdin = io.TextIOWrapper(io.FileIO(NOTHING), encoding="utf-8")
+    sys.stdout = sys.stderr = io.TextIOWrapper(io.FileIO(1, "w"), encoding="utf-8", errors="replace", write_through=True)
+    rehearse()
+    if settings["namespaces"]:
+        lockdown.lock((), None, None)  # die with the parent
+    os.closerange(1, RULES)
+    filter = None if code is None else lockdown.Filter(code)
     gc.collect()
     gc.freeze()
+    gc.disable()
+    control.send(b"ready")
+    try:
+        serve(control, settings["rlimits"], None if rules is None else RULES, filter)
+    finally:
+        os._exit(0)
+
+
+def serve(control: _socket.socket, limited: bool, rules: int | None, filter: lockdown.Filter | None) -> None:
+    """Do what the judge asks until it is gone. There are at most two children: one that runs a program, and one that waits for
+    the next, with limits and pipes of its own."""
+    patience = select.poll()
+    patience.register(control.fileno(), select.POLLIN)
+    running = waiting = number = reason = 0
+    seconds = 0.0
+    limits: tuple = ()
     while True:
-        data, pipes, _, _ = socket.recv_fds(control, 4096, 3)
+        if running and not patience.poll(TICK):
+            try:
+                used = time.clock_gettime((~running << 3) | 2)  # the clock of another process, CPUCLOCK_SCHED
+            except OSError:  # it has just ended
+                continue
+            if used > seconds and not reason:
+                reason = codec.CPU
+                os.kill(running, signal.SIGKILL)  # it is ours until it is reaped: nobody else has its number
+            continue
+        data, attached, _, _ = control.recvmsg(64, 64)
         if not data:
-            return
-        request = json.loads(data)
-        if "kill" in request:  # of a program that has already ended
-            continue
-        child = os.fork()
-        if not child:
-            run(settings, request, pipes, rules, program)
-        for pipe in pipes:
-            os.close(pipe)
-        report = watch(control, child, request)
-        if report is None:
-            return
-        control.send(json.dumps(report).encode())
-
-
-def watch(control: socket.socket, child: int, request: dict) -> dict | None:
-    """Wait for the child's end, or bring it about; None if nobody is left to tell."""
-    clock, reason, asked = ((~child) << 3) | 2, None, True  # the clock of another process, CPUCLOCK_SCHED
-    try:
-        handle = os.pidfd_open(child)
-    except OSError:
-        handle = None
-    waiting = select.poll()
-    waiting.register(control, select.POLLIN)
-    if handle is not None:
-        waiting.register(handle, select.POLLIN)
-    while True:
-        ended, status, usage = os.wait4(child, os.WNOHANG)
-        if ended:
             break
-        for descriptor, _ in waiting.poll(TICK * 1000):
-            if descriptor == control.fileno():
-                data = control.recv(4096)
-                asked = bool(data)
-                reason = reason or ("asked" if asked else "abandoned")
-                os.kill(child, signal.SIGKILL)
-                if not asked:
-                    waiting.unregister(control)
-        try:
-            used = time.clock_gettime(clock)
-        except OSError:  # it has just ended
-            continue
-        if reason is None and used > request["cpu"]:
-            reason = "cpu"
+        what, named, cpu, memory = codec.REQUEST.unpack(data)
+        if what & codec.BEGINS:
+            running, waiting, number, seconds, reason = waiting, 0, named, cpu, codec.BY_ITSELF
+        if what & codec.FORK:
+            if waiting:  # with other limits
+                os.kill(waiting, signal.SIGKILL)
+                os.waitpid(waiting, 0)
+            if not attached or attached[0][2] != PIPES:
+                raise OSError("the pipes did not come to their places")
+            if limited:
+                limits = lockdown.limits(cpu, memory)
+            waiting = os.fork()
+            if not waiting:
+                live(limits, rules, filter)
+            os.closerange(1, RULES)
+        if what & codec.FINISH and running:
+            ended, status, usage = os.wait4(running, os.WNOHANG)
+            if not ended:
+                reason = reason or codec.ASKED
+                os.kill(running, signal.SIGKILL)
+                ended, status, usage = os.wait4(running, 0)
+            running = 0
+            control.send(codec.REPORT.pack(number, status, usage.ru_utime + usage.ru_stime, reason))
+    for child in (running, waiting):
+        if child:
             os.kill(child, signal.SIGKILL)
-    if handle is not None:
-        os.close(handle)
-    if not asked:
-        return None
-    return {"status": status, "cpu": usage.ru_utime + usage.ru_stime, "reason": reason}
+            os.waitpid(child, 0)
 
 
-def run(settings: dict, request: dict, pipes: list[int], rules: int | None, program: bytes | None) -> None:
-    """The child: lock down, say so, then read the program and the calls, and answer. Never returns."""
+def live(limits: tuple, rules: int | None, filter: lockdown.Filter | None) -> None:
+    """The child: lock down, say so, wait for the program, run it, and leave. Never returns."""
+    leave = os._exit
     try:
-        source, answers, printed = pipes
-        nothing = os.pipe()[0]  # its other end is closed below: reading it ends at once
-        wanted = [nothing, printed, printed, source, answers, *([] if rules is None else [rules])]
-        for place, fd in enumerate([fcntl.fcntl(fd, fcntl.F_DUPFD, 64) for fd in wanted]):
-            os.dup2(fd, place)
-        rules = None if rules is None else len(wanted) - 1
-        os.closerange(len(wanted), 256)
-        os.setsid()
-        if settings["rlimits"]:
-            lockdown.limit_resources(request["cpu"], request["memory"])
-        lockdown.die_with_parent()
-        if rules is not None:
-            lockdown.apply_landlock(rules)
-            os.close(rules)
-        if program is not None:
-            lockdown.apply_seccomp(program)
-    except BaseException as error:
-        _send(codec.encode(("lockdown", f"{type(error).__name__}: {error}")))
-        os._exit(1)
-    _send(codec.encode(("ready",)))
-    gc.enable()
-    serve()
-    os._exit(0)
+        try:
+            os.closerange(RULES + 1, 64)
+            lockdown.lock(limits, rules, filter)
+            os.close(RULES)
+        except BaseException as error:
+            say(codec.LOCKDOWN, f"{type(error).__name__}: {error}".encode())
+            leave(1)
+        say(codec.READY)
+        gc.enable()
+        perform()
+    finally:
+        leave(0)
 
 
-def serve() -> None:
-    """Run the program, then the calls that came with it, up to the first that fails."""
-    sys.stdin = io.TextIOWrapper(io.FileIO(0), encoding="utf-8")
-    sys.stdout = sys.stderr = io.TextIOWrapper(io.FileIO(1, "w"), encoding="utf-8", errors="replace", write_through=True)
-    program, calls = codec.decode(_receive())
+def perform() -> None:
+    """Run the program, then the calls that came with it, up to the first that fails, and say what each returned."""
+    data = os.read(PROGRAM, 1 << 13)
+    while len(data) < 4 or len(data) < 4 + int.from_bytes(data[:4], "big"):
+        part = os.read(PROGRAM, 1 << 16)
+        if not part:  # the judge has gone
+            return
+        data += part
+    calls = marshal.loads(data[4:])  # the judge's own words
     names: dict = {"__name__": "__program__"}
-    going = answer(lambda: exec(compile(program, "<program>", "exec"), names))
     for function, arguments in calls:
-        going = going and answer(lambda: call(names, function, arguments))  # noqa: B023
-
-
-def call(names: dict, function: str, arguments: tuple) -> object:
-    """Call what the program has defined."""
-    if function not in names:
-        raise NameError(f"the program defines no {function}")
-    return names[function](*arguments)
-
-
-def answer(work: Callable[[], object]) -> bool:
-    """Send what `work` returns, or how it failed; whether it returned plain data."""
-    going = False
-    try:
-        value = work()
         try:
-            reply, going = codec.encode(("value", value)), True
+            if function is None:
+                exec(compile(arguments, "<program>", "exec"), names)
+                value = None
+            elif function in names:
+                value = names[function](*arguments)
+            else:
+                raise NameError(f"the program defines no {function}")
+            data = codec.encode(value)
         except codec.Unsupported as error:
-            reply = codec.encode(("unsupported", str(error)))
-    except BaseException as error:  # SystemExit and KeyboardInterrupt are answers, too
-        try:
-            text = str(error)[:1000].encode(errors="replace").decode()
-        except BaseException:
-            text = "(its message cannot be shown)"
-        reply = codec.encode(("exception", type(error).__name__[:100], text))
-    _send(reply)
-    return going
+            return say(codec.UNSUPPORTED, str(error).encode(errors="replace"))
+        except BaseException as error:  # SystemExit and KeyboardInterrupt are answers, too
+            try:
+                text = str(error)[:1000]
+            except BaseException:
+                text = "(its message cannot be shown)"
+            text = text.encode(errors="replace").decode()
+            return say(codec.EXCEPTION, codec.encode((type(error).__name__[:100], text)))
+        say(codec.VALUE, data)
 
 
-def _send(data: bytes) -> None:
-    data = struct.pack(">I", len(data)) + data
+def say(kind: int, data: bytes = b"") -> None:
+    data = struct.pack(">IB", len(data) + 1, kind) + data
     while data:
         data = data[os.write(ANSWERS, data) :]
 
 
-def _receive() -> bytes:
-    data, size = b"", 4
-    while len(data) < size:
-        part = os.read(PROGRAM, 1 << 18)
-        if not part:  # the judge has gone
-            os._exit(0)
-        data += part
-        size = 4 + struct.unpack(">I", data[:4])[0] if len(data) >= 4 else 4
-    return data[4:]
+def rehearse() -> None:
+    """Do what a child does, some times over, with pipes that lead nowhere and locks that do not close."""
+    program = "def double(x):\n    '''Twice x.'''\n    return sum([x for _ in range(2)])\nfor i in range(9): double(i)\n"
+    calls = [(None, program), ("double", (1,)), ("double", ("a", [1.5], None))]
+    for _ in range(20):
+        with_program, with_answers = os.pipe(), os.pipe()
+        os.dup2(with_program[0], PROGRAM)
+        os.dup2(with_answers[1], ANSWERS)
+        data = marshal.dumps(calls)
+        os.write(with_program[1], struct.pack(">I", len(data)) + data)
+        try:
+            lockdown.lock(lockdown.limits(), -1, lockdown.Filter(b""), death=0)
+        except OSError:
+            say(codec.READY)
+        perform()
+        say(codec.VALUE, codec.encode([1, "a", (True, None, 0.5), {"a": {1}}]))
+        for end in with_program + with_answers:
+            os.close(end)
