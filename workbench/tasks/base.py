@@ -7,7 +7,9 @@ bare ("665", "37*45+58-9="): whoever drives the episode adds the tags of the mod
 
 from __future__ import annotations
 
+import functools
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -108,6 +110,10 @@ class Task(Protocol):
         """The assistant turns of the laziest script; it scores 0."""
         ...
 
+    def cheat(self, problem: Problem) -> list[str]:
+        """The assistant turns of a script that wants the reward without the work; it scores next to nothing."""
+        ...
+
     def demonstration(self, problem: Problem, rng: np.random.Generator, error_rate: float = 0.0) -> list[str]:
         """Texts for a supervised warm start: assistant turn, reply, assistant turn, ..., assistant turn.
 
@@ -166,8 +172,8 @@ def stream(
 
 
 class Drawn:
-    """What most tasks share: problems drawn by `_draw` (see `stream`), answered in one turn by their answer, and by silence not
-    at all."""
+    """What most tasks share: problems drawn by `_draw` (see `stream`), answered in one turn by their answer, by silence not at
+    all, and by a guess next to never."""
 
     name: str
 
@@ -182,6 +188,15 @@ class Drawn:
 
     def do_nothing(self, problem: Problem) -> list[str]:
         return [""]
+
+    def cheat(self, problem: Problem) -> list[str]:
+        return [_commonest_answer(self)]
+
+
+@functools.lru_cache(maxsize=64)
+def _commonest_answer(task: Drawn) -> str:
+    """The best guess of somebody who has seen the answers of 200 training problems and looks at none."""
+    return Counter(task.problem(number).answer for number in range(200)).most_common(1)[0][0]
 
 
 def split_of(content: str) -> str:

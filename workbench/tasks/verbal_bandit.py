@@ -121,6 +121,10 @@ class VerbalBandit:
     def do_nothing(self, problem: Problem) -> list[str]:
         return [""]
 
+    def cheat(self, problem: Problem) -> list[str]:
+        """Always the first arm, whatever it pays."""
+        return [self.letters[0]] * self.pulls
+
     def demonstration(self, problem: Problem, rng: np.random.Generator, error_rate: float = 0.0) -> list[str]:
         """A game of UCB, with the bonus of the guided context; with probability `error_rate`, of somebody who pulls at random."""
         check_rate("error_rate", error_rate)
