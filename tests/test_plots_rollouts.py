@@ -134,6 +134,23 @@ def test_transcripts_of_a_run_are_shown_turn_by_turn():
         RolloutViewer.of_transcripts([{"step": 1, "pulls": 3}])
 
 
+def test_the_rollouts_of_a_study_open_in_the_viewer(monkeypatch, capsys):
+    from workbench.study import Rollouts
+
+    turns = [{"text": "<T>1</T>", "reply": "<R>1</R>", "advantage": 0.5}, {"text": "1", "advantage": 1.0}]
+    found = Rollouts([{"step": 1, "row": row, "prompt": "1=", "turns": turns, "outcome": 1.0} for row in range(9)])
+    found.view(1)
+    assert "> <T>1</T>" in capsys.readouterr().out  # without a notebook in print
+    monkeypatch.setattr(figure, "in_kernel", lambda: True)
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    with figure.caught():
+        found.view()
+        Rollouts([{"arm": "ucb", "pulls": 3}]).view()  # nothing to paint: print
+    assert [len(widget.data["colours"][0]["by"][""]) for widget in shown] == [8]
+    assert "arm ucb, pulls 3" in capsys.readouterr().out
+
+
 # Rows of tokens
 
 
@@ -257,6 +274,7 @@ def test_in_a_browser_keys_and_switches_move_the_credit_and_every_token_can_be_r
         assert page.locator('.t[tabindex="0"]').count() == 1  # one stop for Tab, not one a token
         page.locator('.t[tabindex="0"]').focus()
         page.keyboard.press("ArrowRight")
+        assert page.evaluate("document.activeElement.hasAttribute('data-lm-suppress-shortcuts')")  # no key is JupyterLab's
         assert label() == "1+1: advantage, grpo +1"
         page.keyboard.press("m")
         assert label() == "1+1: advantage, gtpo −2" and credit(0) == "−2"

@@ -219,6 +219,8 @@ function enhance(root, data, keep = () => {}) {
   });
   root.addEventListener("mouseover", (event) => { if (places.has(event.target)) tell(event.target); });
   for (const token of places.keys()) token.tabIndex = -1;
+  // JupyterLab's own keys (D D deletes a cell) look at the focused element alone, so each has to say that it wants them
+  for (const one of [...places.keys(), ...root.querySelectorAll("button")]) one.dataset.lmSuppressShortcuts = "true";
   help();
   refresh();
   return (colour, method) => {

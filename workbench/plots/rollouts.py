@@ -391,7 +391,7 @@ def _markup(
         )
     label = f"{len(dialogues)} rollouts, tokens painted by {html.escape(about['label'], quote=True)}"
     return (
-        f'<div class="wb-rollouts" role="group" aria-label="{label}" data-lm-suppress-shortcuts="true">'
+        f'<div class="wb-rollouts" role="group" aria-label="{label}">'
         f'<div class="switches"></div>{_key(about)}{"".join(sections)}<div class="details" role="status" aria-live="polite">'
         "</div></div>"
     )

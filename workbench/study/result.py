@@ -233,7 +233,12 @@ class Rollouts(list[dict[str, Any]]):
     """Examples of what arms did. `view` shows some of them."""
 
     def view(self, count: int = 8) -> None:
-        """Print up to `count` of them, turn by turn where they have turns."""
+        """Show up to `count` of them, turn by turn where they have turns: in a notebook in the rollout viewer, else in print."""
+        from workbench.plots import RolloutViewer, figure
+
+        if figure.in_kernel() and self and all("turns" in shown for shown in self[:count]):
+            RolloutViewer.of_transcripts(self[:count]).show()
+            return
         for shown in self[:count]:
             about = {name: value for name, value in shown.items() if name not in ("turns", "prompt", "row")}
             print(", ".join(f"{name} {value}" for name, value in about.items()))
