@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from workbench import sandbox
+from workbench import sandbox, seeding
 from workbench.tasks.base import Drawn, Problem, Reply, check_rate
 
 POINTS = range(-4, 10)  # where formulas are compared
@@ -191,8 +191,10 @@ class Repair(Drawn):
         first = int(rng.choice(wrong))  # at least one example shows the fault
         rest = rng.choice([x for x in POINTS if x != first], self.examples - 1, replace=False).tolist()
         shown = {x: of[x] for x in sorted([first, *rest])}
-        if self.perturbed and rng.random() < self.perturbed:
-            shown = _exchanged(shown, rng)
+        # a stream of its own: what is drawn after a problem that was refused must not depend on `perturbed`
+        own = seeding.generator(0, self.name, "exchange", broken, _examples(of, list(shown)))
+        if self.perturbed and own.random() < self.perturbed:
+            shown = _exchanged(shown, own)
         return Problem(f"{broken};{_examples(shown, list(shown))}:", formula), str(of)
 
     def public(self, problem: Problem) -> sandbox.Suite:
