@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +14,10 @@ from workbench import stats
 from workbench.causal import neural, worlds
 from workbench.causal.graph import of_model, sequential_pi_backdoor
 from workbench.causal.scm import World
+from workbench.permission import NotPermitted
 
 SEEDS = 8
+DATA = Path(__file__).parents[1] / "data"
 
 
 def _sizes(problem):
@@ -63,6 +69,33 @@ def test_gail_of_one_decision_finds_what_cloning_finds_and_is_misled_by_the_same
     for scopes in (_allowed(problem), naive):
         interval = _values(problem, scopes, neural.gail, steps=200, batch_size=128)
         assert abs(interval.estimate - _exactly(problem, scopes)) < 0.02 + (interval.high - interval.low) / 2
+
+
+def test_gail_in_turn_is_the_same_for_a_seed_and_must_be_allowed_to_act():
+    problem, naive = CASES[1]
+    world = World(problem.model, ("see", "do"))
+    data = world.see(300, seed=0)
+    learned = [neural.gail_in_turn(world, data, naive, seed=5, steps=5, batch_size=32) for _ in range(2)]
+    assert all(np.array_equal(learned[0][action].table, learned[1][action].table) for action in naive)
+    with pytest.raises(NotPermitted, match="do"):
+        neural.gail_in_turn(World(problem.model), data, naive, seed=0, steps=1)
+
+
+def test_the_recorded_networks_near_the_expert_with_what_the_diagram_admits_and_not_without():
+    """data/networks.json, read by chapter 07; its first seed is trained anew."""
+    script = runpy.run_path(str(DATA / "networks.py"))
+    rows = json.loads((DATA / "networks.json").read_text())["rows"]
+    for admitted, ignoring in zip(rows[:2] + rows[4:6], rows[2:4] + rows[6:8], strict=True):
+        name, method, lost = admitted["world"], admitted["method"], admitted["expert"] - ignoring["exact copy"]
+        problem, naive = script["WORLDS"][name]
+        assert admitted["exact copy"] == pytest.approx(_exactly(problem, script["admitted"](problem)))
+        assert ignoring["exact copy"] == pytest.approx(_exactly(problem, naive))
+        good, bad = stats.t_interval(admitted["values"]), stats.t_interval(ignoring["values"])
+        assert len(admitted["values"]) == SEEDS and good.low > admitted["expert"] - 0.2 * lost
+        assert bad.high < ignoring["exact copy"] + 0.1 * lost
+        if (name, method) in (("highway", "cloning"), ("drive", "GAIL")):
+            again = problem.value(script["learn"](problem, method, script["admitted"](problem), 0))
+            assert again == pytest.approx(admitted["values"][0], abs=0.02 * lost if method == "cloning" else 0.15 * lost)
 
 
 def test_with_nothing_to_look_at_the_overall_share_is_copied():

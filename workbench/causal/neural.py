@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench import seeding
-from workbench.causal.scm import Chance
+from workbench.causal.scm import Chance, World
 
 
 def cloning(
@@ -74,7 +74,64 @@ def gail(
         if step >= steps // 2:  # the two circle around the equilibrium: the average is nearer to it than the last
             with torch.no_grad():
                 average += policy(everything).softmax(1)
-    table = (average / average.sum(1, keepdim=True)).double().numpy()
+    return _averaged(average, sizes, action, looks_at)
+
+
+def gail_in_turn(
+    world: World, data: Mapping[str, np.ndarray], scopes: Mapping[str, Collection[str]], *, seed: int,
+    width: int = 32, steps: int = 200, batch_size: int = 256, lr: float = 1e-2,
+) -> dict[str, Chance]:  # fmt: skip
+    """Generative adversarial imitation of several decisions in turn (Ho and Ermon 2016): the policies act in the world, a judge
+    for each action compares what they met and did with what the expert met and did, and each policy is raised by what its own
+    judge and the judges of later actions say (the policy gradient; its own judge's part is an exact sum over actions).
+
+    Args:
+        world: must allow `do`. data: demonstrations [N] of each variable, e.g. from `world.see`. scopes: what the policy of each
+            action looks at, the actions in order of time.
+    Returns: the policy of each action as a table over all values of what it looks at.
+    Raises:
+        ValueError: as `cloning`. NotPermitted: a world in which the learner may not act.
+    """
+    sizes = {name: world.model.size(name) for name in world.model.observed}
+    demonstrated = {a: _columns(data, sizes, a, tuple(scope)) for a, scope in scopes.items()}
+    everything = {a: _one_hot(_all_values(sizes, tuple(scope)), sizes, tuple(scope)) for a, scope in scopes.items()}
+    policies = {a: _network(seen.shape[1], width, sizes[a], seed, f"policy of {a}") for a, (seen, _) in demonstrated.items()}
+    judges = {a: _network(seen.shape[1] + sizes[a], width, 1, seed, f"judge of {a}") for a, (seen, _) in demonstrated.items()}
+    networks = (nn.ModuleList(policies.values()), nn.ModuleList(judges.values()))
+    acting, judging = (torch.optim.Adam(network.parameters(), lr, betas=(0.5, 0.9)) for network in networks)
+    average = {a: torch.zeros(len(seen), sizes[a]) for a, seen in everything.items()}
+
+    def judged(action: str, seen: Tensor) -> Tensor:  # [B,X]: how much each action looks like the expert's
+        choices = torch.eye(sizes[action])
+        pairs = torch.cat([seen[:, None].expand(-1, len(choices), -1), choices.expand(len(seen), -1, -1)], 2)
+        return judges[action](pairs)[..., 0]
+
+    for step, rows in enumerate(_batches(len(next(iter(data.values()))), batch_size, steps, seed, "gail in turn")):
+        tables = {a: _table(policies[a], sizes, a, tuple(scope)) for a, scope in scopes.items()}
+        played = world.do(tables, batch_size, seed=seeding.integer(seed, "gail in turn", step))
+        met = {a: _columns(played, sizes, a, tuple(scope)) for a, scope in scopes.items()}
+        loss = torch.zeros(())
+        for a, (seen, acted) in demonstrated.items():
+            expert, mine = judged(a, seen[rows]).gather(1, acted[rows, None]), judged(a, met[a][0]).gather(1, met[a][1][:, None])
+            loss = loss + F.softplus(-expert).mean() + F.softplus(mine).mean()
+        _step(judging, loss)
+        later, gain = torch.zeros(batch_size), torch.zeros(())
+        for a in reversed(tuple(scopes)):
+            seen, acted = met[a]
+            scores, logp = judged(a, seen).detach(), policies[a](seen).log_softmax(1)
+            taken = logp.gather(1, acted[:, None])[:, 0]
+            gain = gain + (logp.exp() * scores).sum(1).mean() + (taken * (later - later.mean())).mean()
+            later = later + scores.gather(1, acted[:, None])[:, 0]
+        _step(acting, -gain)
+        if step >= steps // 2:  # the two circle around the equilibrium: the average is nearer to it than the last
+            with torch.no_grad():
+                for a, seen in everything.items():
+                    average[a] += policies[a](seen).softmax(1)
+    return {a: _averaged(average[a], sizes, a, tuple(scope)) for a, scope in scopes.items()}
+
+
+def _averaged(total: Tensor, sizes: Mapping[str, int], action: str, looks_at: tuple[str, ...]) -> Chance:
+    table = (total / total.sum(1, keepdim=True)).double().numpy()
     return Chance(looks_at, _exact(table).reshape([sizes[name] for name in (*looks_at, action)]))
 
 

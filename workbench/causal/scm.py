@@ -147,11 +147,17 @@ class Model:
     def _run(self, mechanisms: Mapping[str, Mechanism], order: Sequence[str]) -> dict[str, np.ndarray]:
         grid = np.indices([len(p) for p in self.exogenous.values()], dtype=np.int32)
         rows = dict(zip(self.exogenous, grid.reshape(len(self.exogenous), len(self.weights))))
+        return self._through(rows, len(self.weights), mechanisms, order)
+
+    def _through(
+        self, rows: dict[str, np.ndarray], n: int, mechanisms: Mapping[str, Mechanism], order: Sequence[str]
+    ) -> dict[str, np.ndarray]:
+        """Hidden causes [n] and, one after the other, all that they lead to."""
         for name in order:
             made = mechanisms[name]
             value = np.asarray(made.function(*(rows[parent] for parent in made.parents)))
-            value = np.broadcast_to(value, self.weights.shape).astype(np.int32)
-            if value.min() < 0 or value.max() >= made.size:
+            value = np.broadcast_to(value, (n,)).astype(np.int32)
+            if value.min(initial=0) < 0 or value.max(initial=0) >= made.size:
                 raise ValueError(
                     f"{name} takes the values {value.min()} to {value.max()}, but has size {made.size}: 0 to {made.size - 1}"
                 )
@@ -243,8 +249,9 @@ class Model:
     def sample(self, n: int, seed: int | np.random.Generator) -> dict[str, np.ndarray]:
         """`n` draws of every variable, hidden ones too: arrays [n]."""
         rng = seed if isinstance(seed, np.random.Generator) else seeding.generator(seed, "model")
-        picks = rng.choice(len(self.weights), size=n, p=self.weights / self.weights.sum())
-        return {name: self.rows[name][picks] for name in self.order}
+        drawn = {name: rng.choice(len(p), size=n, p=p) for name, p in self.exogenous.items()}
+        values = self._through(drawn, n, self.mechanisms, self.order)
+        return {name: values[name] for name in self.order}
 
     def edges(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
         """The arrows between variables, and the pairs that share a hidden cause (to be drawn with two heads)."""
