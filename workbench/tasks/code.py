@@ -58,7 +58,12 @@ def values(formula: str) -> dict[int, int]:
 
 def cases(of: dict[int, int], points: Sequence[int]) -> sandbox.Suite:
     """Tests of `f` at `points`."""
-    return sandbox.Suite(tuple(sandbox.Case("f", (x,), of[x]) for x in points))
+    return _suite(tuple((x, of[x]) for x in points))
+
+
+@lru_cache(maxsize=1 << 14)
+def _suite(pairs: tuple[tuple[int, int], ...]) -> sandbox.Suite:
+    return sandbox.Suite(tuple(sandbox.Case("f", (x,), y) for x, y in pairs))
 
 
 def program(text: str) -> str:
