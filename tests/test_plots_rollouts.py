@@ -217,11 +217,24 @@ def test_credit_of_several_recipes_is_what_prepare_says():
     assert data["advantage"]["grpo"][1][:3] == [None, None, None]  # <U> ? <A>
     assert data["advantage"]["grpo"][1][3] == pytest.approx(0.8659, abs=1e-3)
     assert data["ratio"][""][0][3] == pytest.approx(math.exp(0.1), rel=1e-5)
+    assert [one["name"] for one in made.dialogues] == [f"rollout {n}" for n in (1, 2, 3, 4)]
     assert made.dialogues[1]["verdict"] == "right" and made.dialogues[1]["notes"] == ["", "bad turn", ""]
     with pytest.raises(ValueError, match="different names"):
         recipes.credit_view(rows, tokenizer, [recipes.grpo, recipes.grpo])
     with pytest.raises(ValueError, match="different names"):
         recipes.credit_view(rows, tokenizer, [])
+
+
+def test_a_rollout_of_two_rows_is_two_columns_of_one_name():
+    rows, tokenizer = batch()
+    later = rows.turn + (rows.turn >= 0) * torch.tensor([0, 2, 0, 0])[:, None]  # B goes on where A stopped
+    same = ("tokens", "mask", "group", "logp_old", "stop", "length", "prompt_length", "origin")
+    split = Batch(**{
+        **{name: getattr(rows, name) for name in same}, "turn": later, "rewards": torch.zeros(4, 5), "outcome": rows.outcome, "rollout": torch.tensor([0, 0, 1, 2]),
+    })  # fmt: skip
+    made = recipes.credit_view(split, tokenizer, [recipes.grpo])
+    assert [one["name"] for one in made.dialogues] == ["rollout 1, row 1", "rollout 1, row 2", "rollout 2", "rollout 3"]
+    assert made.dialogues[1]["turn"][3] == 2 and "turn 5" in made.markup()
 
 
 # In a browser

@@ -44,7 +44,7 @@ function enhance(root, data, keep = () => {}) {
       if (v !== null) { low = low || v < centre; high = high || v > centre; }
     }
     high = high || !low;
-    const both = low && high, label = colour.name + ("" in colour.by ? "" : `, ${state.method}`);
+    const both = low && high, signed = both && centre === 0, label = colour.name + ("" in colour.by ? "" : `, ${state.method}`);
     for (const [token, { given }] of places) {
       const v = value(token, colour, state.method);
       token.classList.remove("pos", "neg", "zero");
@@ -52,7 +52,7 @@ function enhance(root, data, keep = () => {}) {
       if (v !== null) {
         token.classList.add(v > centre ? "pos" : v < centre ? "neg" : "zero");
         token.style.setProperty("--share", Math.min(1, Math.abs(v - centre) / limit).toFixed(3));
-        said += `${said ? ", " : ""}${label} ${short(v, both)}`;
+        said += `${said ? ", " : ""}${label} ${short(v, signed)}`;
       }
       token.setAttribute("aria-label", `${token.textContent}: ${said || "not painted"}`);
     }
@@ -60,10 +60,10 @@ function enhance(root, data, keep = () => {}) {
       const badge = turn.querySelector(".badge");
       if (!badge) continue;
       const found = [...turn.querySelectorAll(".t:not(.given)")].map((token) => value(token, colour, state.method)).filter((v) => v !== null);
-      badge.textContent = found.length ? short(found.reduce((a, b) => a + b, 0) / found.length, both) : "";
+      badge.textContent = found.length ? short(found.reduce((a, b) => a + b, 0) / found.length, signed) : "";
     }
-    key.querySelector(".from").textContent = short(low ? centre - limit : centre, both && low);
-    key.querySelector(".to").textContent = short(high ? centre + limit : centre, both && high);
+    key.querySelector(".from").textContent = short(low ? centre - limit : centre, signed);
+    key.querySelector(".to").textContent = short(high ? centre + limit : centre, signed);
     key.querySelector(".bar").className = `bar${both ? "" : low ? " down" : " up"}`;
     key.querySelector(".label").textContent = label;
     key.querySelector(".hint").textContent = `(${both ? "solid line below: above the middle, dotted: below it; " : ""}grey: given, not sampled)`;

@@ -358,16 +358,20 @@ def _span(
 
 def _key(about: Mapping[str, Any]) -> str:
     centre, limit = about["centre"], about["limit"]
-    middle = f"{centre:.3g}"
-    low = _number(centre - limit, about["low"] and about["high"]) if about["low"] else middle
-    high = _number(centre + limit, about["low"] and about["high"]) if about["high"] else middle
-    kind = "" if about["low"] and about["high"] else " down" if about["low"] else " up"
-    note = "solid line below: above the middle, dotted: below it; " if about["low"] and about["high"] else ""
+    low = _number(centre - limit if about["low"] else centre, _signed(about))
+    high = _number(centre + limit if about["high"] else centre, _signed(about))
+    both = about["low"] and about["high"]
+    kind = "" if both else " down" if about["low"] else " up"
+    note = "solid line below: above the middle, dotted: below it; " if both else ""
     return (
         f'<div class="key"><span class="from">{low}</span><span class="bar{kind}"></span><span class="to">{high}</span>'
         f'<span class="label">{html.escape(about["label"])}</span>'
         f'<span class="hint">({note}grey: given, not sampled)</span></div>'
     )
+
+
+def _signed(about: Mapping[str, Any]) -> bool:
+    return bool(about["low"] and about["high"] and about["centre"] == 0)
 
 
 def _number(value: float, signed: bool) -> str:
@@ -414,7 +418,7 @@ def _column(
             tips = [number] if one["mask"][t] else ["given, not sampled", *([number] if value is not None else [])]
             span = _span(one["tokens"][t], value, about["centre"], about["limit"], one["mask"][t], tips, f' data-t="{t}"')
             (said if one["mask"][t] else given).append(span)
-        badge = f'<span class="badge">{_number(sum(mean) / len(mean), True)}</span>' if mean else '<span class="badge"></span>'
+        badge = f'<span class="badge">{_number(sum(mean) / len(mean), _signed(about)) if mean else ""}</span>'
         note = one["notes"][j] if 0 <= j < len(one["notes"]) else ""
         head = f'<div class="head"><span>turn {j + 1}</span>{badge}</div>' if j >= 0 and at else ""
         blocks.append(

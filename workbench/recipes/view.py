@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
 def credit_view(
     batch: Batch, tokenizer: PreTrainedTokenizerBase, compared: Sequence[Recipe], *, logp: Tensor | None = None,
-    entropy: Tensor | None = None, values: Tensor | None = None, logp_ref: Tensor | None = None,
-    groups: int = 4, columns: int = 4,
+    entropy: Tensor | None = None, given: Mapping[str, Tensor] | None = None, groups: int = 4, columns: int = 4,
 ) -> RolloutViewer:  # fmt: skip
     """Who is credited with what: the batch's rollouts, with the advantage and the reward that each recipe gives to each token.
 
@@ -30,7 +29,7 @@ def credit_view(
     Args:
         compared: recipes, each with a name of its own.
         logp: [B,T] log-probabilities under a newer policy; then the ratio pi/pi_old can be painted as well.
-        entropy, values, logp_ref: [B,T], as for `objective.prepare`; entropy is painted too.
+        entropy: [B,T] of the policy that sampled, to be painted. given: what else `objective.prepare` wants, by name.
     Returns:
         A viewer: the last line of a cell shows it; `.save(path)` writes a page of its own.
     Raises:
@@ -39,12 +38,11 @@ def credit_view(
     names = [recipe.name for recipe in compared]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"give recipes with different names, not {names}")
-    given: dict[str, Tensor | None] = {"entropy": entropy, "values": values, "logp_ref": logp_ref}
     shown = torch.isin(batch.group, torch.tensor(list(dict.fromkeys(batch.group.tolist()))[:groups]))
     rows = shown.nonzero()[:, 0].tolist()
     advantage, reward = {}, {}
     for recipe in compared:
-        prepared = objective.prepare(recipe, batch, **given)
+        prepared = objective.prepare(recipe, batch, entropy=entropy, **(given or {}))
         advantage[recipe.name] = _painted(batch, rows, prepared.advantage)
         reward[recipe.name] = _painted(batch, rows, batch.at_all_tokens(_per_turn(batch, prepared.rewards)))
     colours: dict[str, Any] = {"advantage": advantage, "reward of the turn": reward}
@@ -71,13 +69,16 @@ def _dialogue(batch: Batch, row: int, tokenizer: PreTrainedTokenizerBase) -> dic
     length, said = int(batch.length[row]), batch.rewards[row].tolist()
     stop = Stop(int(batch.stop[row]))
     verdict = {1.0: "right", 0.0: "wrong"}.get(batch.outcome[row].item(), f"outcome {batch.outcome[row].item():.2f}")
-    first = (batch.group == batch.group[row]).nonzero()[0, 0].item()
+    mine = int(batch.rollout[row])
+    number = mine - int(batch.rollout[batch.group == batch.group[row]].min()) + 1
+    rows = (batch.rollout == mine).nonzero()[:, 0].tolist()
+    part = f", row {rows.index(row) + 1}" if len(rows) > 1 else ""
     return {
         "tokens": [decode(tokenizer, [token]) for token in batch.tokens[row, :length].tolist()],
         "mask": batch.mask[row, :length].tolist(),
         "turn": batch.turn[row, :length].tolist(),
         "group": int(batch.group[row]),
-        "name": f"rollout {row - first + 1}",
+        "name": f"rollout {number}{part}",
         "verdict": verdict if stop is Stop.DONE else f"{verdict}, {stop.name}",
         "notes": ["bad turn" if reward < 0 else "" for reward in said[: int(batch.turns[row])]],
     }
