@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from workbench import models, objective, recipes, sample, seeding, stats, tasks
 from workbench.batch import Batch, Dialogue, Origin, Stop
+from workbench.diagnostics import diagnose
 from workbench.loop import State, device_of, loop, trainable, use_threads
 from workbench.models import fast
 
@@ -49,6 +50,7 @@ class StepRecord:
         tokens_per_second: over the whole step's `seconds`.
         test_success: of the test split, greedy and without hints, where `evaluate_every` asked for it, and after the last step
             with as many hints as this one. rollouts: one group, to be looked at.
+        diagnostics: more numbers, by name, see `workbench.diagnostics.diagnose`; in a row they stand among the others.
     """
 
     step: int
@@ -76,6 +78,7 @@ class StepRecord:
     seconds: float
     test_success: float | None = None
     rollouts: tuple[dict[str, Any], ...] = field(default=(), repr=False)
+    diagnostics: dict[str, float] = field(default_factory=dict, repr=False)
 
     def as_row(self) -> dict[str, float | None]:
         """Plain numbers by name, as in metrics.jsonl; None for what could not be measured."""
@@ -102,7 +105,8 @@ class WarmStartRecord:
 
 
 def _row(record: Any) -> dict[str, float | None]:
-    numbers = {f.name: getattr(record, f.name) for f in dataclasses.fields(record) if f.name != "rollouts"}
+    numbers = {f.name: getattr(record, f.name) for f in dataclasses.fields(record) if f.name not in ("rollouts", "diagnostics")}
+    numbers |= getattr(record, "diagnostics", {})
     return {name: value if value is not None and math.isfinite(value) else None for name, value in numbers.items()}
 
 
@@ -323,6 +327,7 @@ def _reinforce(
         episodes=sum(each.rollouts for each in (sampled, *measured)),
         tokens=tokens, tokens_per_second=tokens / seconds, seconds=seconds, test_success=score,
         rollouts=tuple(_transcripts(step, prepared, state.policy.tokenizer)),
+        diagnostics=diagnose(recipe, prepared, played),
     )  # fmt: skip
 
 

@@ -94,9 +94,8 @@ class Text:
         return chosen.name, made
 
     def metrics(self) -> tuple[str, ...]:
-        return tuple(
-            f.name for f in dataclasses.fields(StepRecord) if f.name not in (*_TIMES, "step", "rollouts", "episodes", "tokens")
-        )
+        apart = (*_TIMES, "step", "rollouts", "diagnostics", "episodes", "tokens")
+        return tuple(f.name for f in dataclasses.fields(StepRecord) if f.name not in apart)
 
     def share(self, folder: Path) -> None:
         self.folder = folder
