@@ -14,12 +14,12 @@ What no tier covers: faults of the kernel, side channels, a fault in the filter 
 wants to break out, use a virtual machine.
 """
 
-from workbench.sandbox.judge import Case, Suite, suite
+from workbench.sandbox.judge import Case, Raised, Suite, suite
 from workbench.sandbox.pool import Pool, shared
-from workbench.sandbox.tiers import Tier, Unavailable, best, probe
+from workbench.sandbox.tiers import Tier, Unavailable, best, describe, probe
 from workbench.sandbox.verdict import Limits, Result, Verdict, printable
 
 __all__ = [
-    "Case", "Limits", "Pool", "Result", "Suite", "Tier", "Unavailable", "Verdict", "best", "printable", "probe", "shared",
-    "suite",
+    "Case", "Limits", "Pool", "Raised", "Result", "Suite", "Tier", "Unavailable", "Verdict", "best", "describe", "printable",
+    "probe", "shared", "suite",
 ]  # fmt: skip

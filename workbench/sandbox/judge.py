@@ -1,48 +1,96 @@
-"""Tests that stay outside: calls and the values they must return, and how an answer is compared.
+"""Tests that stay outside: what is called and the values it must return, and how an answer is compared.
 
-Tests are written as Python asserts, but never run as Python: each is read as one call of the program's function, its arguments
-and the value expected. So there is nothing in a test that an answer could fool: no truth value, no `__eq__`, no exception that is
-swallowed. An assert that cannot be read this way is refused when the suite is made, with what to write instead.
+Tests are written as Python, but never run as Python. Each assert is read as an expression and the one value that it must
+have: the expression goes to the program, the value stays here, and they are compared here, as plain data. So there is nothing
+in a test that an answer could fool: no truth value, no `__eq__`, no exception that is swallowed. What cannot be read this way is
+refused when the suite is made, with what to write instead. Read are:
+
+    assert f(2, [1]) == 3                  also f(g(2)), f(2, key=1), Stack([1]).pop(), f(2)[0], f(2).name
+    assert f(2) is None                    or True or False
+    assert abs(f(2) - 0.5) < 1e-9          or <=
+    assert round(f(2), 3) == 0.5           within half a unit of that digit
+    assert sorted(f(2)) == [1, 2, 3]       also set, frozenset, list and tuple
+    with raises(ValueError): f(-1)         or pytest.raises
+    s = Stack([1])                         then s.push(2), and s in later tests; such a suite keeps its order
+    def check(candidate): ...              with asserts, then check(f); also def test_it(): ...
 """
 
 from __future__ import annotations
 
 import ast
+import builtins
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from workbench.sandbox import codec
 
+VIEWS: dict[str, Callable[[Any], Any]] = {
+    view.__name__: view for view in (sorted, set, frozenset, list, tuple)
+}  # what an answer may be looked at through, here
+
+
+@dataclass(frozen=True)
+class Raised:
+    """An exception instead of a value. name: of its type, as the program says it."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"an exception of type {self.name}"
+
 
 @dataclass(frozen=True)
 class Case:
-    """One call and what it must return. tolerance: for floats, the largest absolute difference; 0 means equal."""
+    """One call and what it must return.
+
+    Attributes:
+        function, arguments: what is called. expected: what it must return; or a `Raised`, for that exception or one below it.
+        tolerance: for floats, the largest absolute difference; 0 means equal. view: one of VIEWS, for the answer.
+        expression: Python to be evaluated in place of a call of `function`. first: statements to run before it.
+    """
 
     function: str
     arguments: tuple
     expected: object
     tolerance: float = 0.0
+    view: str = ""
+    expression: str = ""
+    first: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value in (("arguments", self.arguments), ("expected", self.expected)):
             try:
-                codec.encode(value)
+                codec.encode(value.name if isinstance(value, Raised) else value)
             except codec.Unsupported as error:
                 raise ValueError(f"{name} of the test of {self.function}: {error}; tests use plain data only") from None
         if not 0 <= self.tolerance < math.inf:
             raise ValueError(f"the tolerance of {self.function} must be 0 or more, not {self.tolerance!r}")
+        if self.view and self.view not in VIEWS:
+            raise ValueError(f"view must be one of {', '.join(VIEWS)}, not {self.view!r}")
 
     def accepts(self, answer: object) -> bool:
-        """Whether `answer`, plain data rebuilt outside the sandbox, is what was expected."""
+        """Whether `answer`, plain data rebuilt outside the sandbox, or a `Raised`, is what was expected."""
+        if isinstance(answer, Raised) or isinstance(self.expected, Raised):
+            return _below(answer, self.expected)
         try:
-            return same(answer, self.expected, self.tolerance)
-        except OverflowError:  # an integer too large to be near any float
+            return same(self._seen(answer), self.expected, self.tolerance)
+        except (OverflowError, TypeError):  # an integer too large to be near any float, an answer that has no such view
             return False
 
+    def _seen(self, answer: Any) -> Any:
+        if not self.view:
+            return answer
+        if len(answer) > codec.MEMBERS:  # which a set of hostile integers would need a minute to hold
+            raise TypeError("too many members")
+        return VIEWS[self.view](answer)
+
     def __str__(self) -> str:
-        return f"{self.function}({', '.join(map(shown, self.arguments))}) == {shown(self.expected)}"
+        call = self.expression or f"{self.function}({', '.join(map(shown, self.arguments))})"
+        if isinstance(self.expected, Raised):
+            return f"{call} raises {self.expected.name}"
+        return f"{self.view}({call}) == {shown(self.expected)}" if self.view else f"{call} == {shown(self.expected)}"
 
 
 @dataclass(frozen=True)
@@ -55,12 +103,17 @@ class Suite:
         if not self.cases:
             raise ValueError("a suite needs at least one test: with none, every program would pass")
 
+    @property
+    def keeps_order(self) -> bool:
+        """Whether a test needs what was done before it; if not, the order is drawn anew for every program."""
+        return any(case.first for case in self.cases)
+
 
 def suite(tests: str | Suite | Sequence[Case]) -> Suite:
-    """A suite from lines such as `assert f(2, [1]) == 3` and `assert abs(f(2) - 0.5) < 1e-9`.
+    """A suite from Python such as `assert f(2, [1]) == 3`; what is read is listed at the top of this module.
 
     Raises:
-        ValueError: not Python, no test, or an assert that is not one call compared with plain data; names the line.
+        ValueError: not Python, no test, or a line that is not read; names the line.
     """
     if isinstance(tests, Suite):
         return tests
@@ -68,33 +121,168 @@ def suite(tests: str | Suite | Sequence[Case]) -> Suite:
         return Suite(tuple(tests))
     try:
         lines = ast.parse(tests).body
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError) as error:
         raise ValueError(f"the tests are not Python: {error}") from None
-    return Suite(tuple(_case(line) for line in lines))
+    cases: list[Case] = []
+    first: list[str] = []
+    for line in lines:
+        _check_names(line, lines)
+    for line in _flat(lines):
+        if isinstance(line, (ast.Assert, ast.With)):
+            cases.append(_case(line, tuple(first)))
+            first.clear()
+        else:
+            first.append(_statement(line))
+    if first and cases:
+        raise ValueError(f"{first[-1]!r}, after the last test, tests nothing; a test is an assert")
+    if first:
+        raise ValueError(f"{first[-1]!r} tests nothing: a test is an assert, and there is none")
+    return Suite(tuple(cases))
 
 
-def _case(line: ast.stmt) -> Case:
-    def refuse(why: str) -> ValueError:
-        return ValueError(f"line {line.lineno}, {ast.unparse(line)!r}: {why}. Write: assert f(arguments) == value")
+def _refused(line: ast.stmt, why: str) -> ValueError:
+    return ValueError(f"line {line.lineno}, {ast.unparse(line)!r}: {why}. Write: assert f(arguments) == value")
 
-    if not isinstance(line, ast.Assert):
-        raise refuse("a test is an assert and nothing else")
-    match line.test:
-        case ast.Compare(left=ast.Call(func=ast.Name(id=name)) as call, ops=[ast.Eq()], comparators=[value]):
-            tolerance = 0.0
-        case ast.Compare(
-            left=ast.Call(func=ast.Name(id="abs"), args=[ast.BinOp(ast.Call(func=ast.Name(id=name)) as call, ast.Sub(), value)]),
-            ops=[ast.Lt() | ast.LtE()], comparators=[ast.Constant(value=float() | int() as tolerance)],
+
+def _check_names(line: ast.stmt, lines: list[ast.stmt]) -> None:
+    """Refuse a name that nothing gives a value: every program would fail the test."""
+    nodes = [node for other in lines for node in ast.walk(other)]
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    known = {node.arg for node in nodes if isinstance(node, ast.arg)} | {"pytest", *vars(builtins)}
+    known |= {node.id for node in nodes if isinstance(node, ast.Name) and (id(node) in called or isinstance(node.ctx, ast.Store))}
+    for node in ast.walk(line):
+        if isinstance(node, ast.Name) and node.id not in known:
+            raise _refused(line, f"{node.id} is not written out: no line before gives it a value")
+
+
+def _flat(lines: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """The lines, with those of test functions where they are called. Docstrings are left out."""
+    checks: dict[str, ast.FunctionDef] = {}
+    for line in lines:
+        match line:
+            case ast.FunctionDef(args=ast.arguments(args=[], posonlyargs=[], kwonlyargs=[], vararg=None, kwarg=None)):
+                yield from _flat(line.body)
+            case ast.FunctionDef(args=ast.arguments(args=[_], posonlyargs=[], kwonlyargs=[], vararg=None, kwarg=None)):
+                checks[line.name] = line
+            case ast.Expr(ast.Call(func=ast.Name(id=name), args=[ast.Name(id=given)], keywords=[])) if name in checks:
+                put = _Renamed({checks[name].args.args[0].arg: given})
+                yield from _flat([put.visit(inner) for inner in checks.pop(name).body])
+            case ast.Expr(ast.Constant(str())):
+                pass
+            case _:
+                yield line
+    for line in checks.values():
+        raise _refused(line, "it is never called with the function to test")
+
+
+class _Renamed(ast.NodeTransformer):
+    def __init__(self, names: dict[str, str]) -> None:
+        self.names = names
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        return ast.copy_location(ast.Name(self.names.get(node.id, node.id), node.ctx), node)
+
+
+def _case(line: ast.Assert | ast.With, first: tuple[str, ...]) -> Case:
+    tolerance, view, expected = 0.0, "", None
+    match line:
+        case ast.With(
+            items=[ast.withitem(ast.Call(func=ast.Name("raises") | ast.Attribute(ast.Name("pytest"), "raises"),
+                                         args=[ast.Name(id=kind)], keywords=[]), None)],
+            body=[ast.Expr(called)],
+        ):  # fmt: skip
+            return _called(line, called, Raised(kind), 0.0, "", first)
+        case ast.Assert(ast.Compare(called, [ast.Is()], [ast.Constant(value=None | bool()) as value])):
+            pass
+        case ast.Assert(
+            ast.Compare(ast.Call(ast.Name("abs"), [ast.BinOp(called, ast.Sub(), value)], []), [ast.Lt() | ast.LtE()],
+                        [ast.Constant(value=float() | int() as tolerance)])
         ):  # fmt: skip
             pass
+        case ast.Assert(
+            ast.Compare(ast.Call(ast.Name("round"), [called, ast.Constant(value=int() as digits)], []), [ast.Eq()], [value])
+        ):
+            tolerance = 0.5 * 10.0**-digits * (1 + 1e-9)
+        case ast.Assert(ast.Compare(ast.Call(ast.Name(seen), [ast.Call() as called], []), [ast.Eq()], [value])) if seen in VIEWS:
+            view = seen
+        case ast.Assert(ast.Compare(called, [ast.Eq()], [value])) if not _weak(called):
+            pass
+        case ast.With():
+            raise _refused(line, "of with statements only `with raises(ValueError): f(arguments)` is read")
         case _:
-            raise refuse("it accepts more than one value")
-    if call.keywords:
-        raise refuse("arguments must be given by position")
+            raise _refused(line, "it accepts more than one value")
     try:
-        return Case(name, tuple(map(ast.literal_eval, call.args)), ast.literal_eval(value), float(tolerance))
-    except (ValueError, TypeError) as error:
-        raise refuse(str(error) if "plain data" in str(error) else "arguments and value must be written out") from None
+        expected = ast.literal_eval(value)
+    except (ValueError, TypeError):
+        raise _refused(line, "arguments and value must be written out") from None
+    return _called(line, called, expected, float(tolerance), view, first)
+
+
+def _weak(called: ast.expr) -> bool:
+    """Whether a call says only a little about what the program returns."""
+    match called:
+        case ast.Call(ast.Name(id=name), [ast.Call()]):
+            return name in ("len", "bool", "any", "all", "type", "isinstance", "callable", "hasattr", "id")
+        case ast.Call(ast.Name("isinstance" | "hasattr")):
+            return True
+    return False
+
+
+def _called(
+    line: ast.stmt, called: ast.expr, expected: object, tolerance: float, view: str, first: tuple[str, ...]
+) -> Case:  # fmt: skip
+    """The case for an expression: a plain call if it is one, or else Python for the program's side."""
+    try:
+        if not any(isinstance(node, (ast.Call, ast.Attribute)) for node in ast.walk(called)):
+            raise _refused(line, "nothing of the program is called")
+        match called:
+            case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
+                try:
+                    return Case(name, tuple(map(ast.literal_eval, arguments)), expected, tolerance, view, first=first)
+                except (ValueError, TypeError) as error:
+                    if "plain data" in str(error):
+                        raise _refused(line, str(error)) from None
+        return Case("", (), expected, tolerance, view, _expression(line, called), first)
+    except RecursionError:
+        raise _refused(line, "it is nested too deeply") from None
+
+
+_PARTS = (
+    ast.Call, ast.Name, ast.Attribute, ast.Constant, ast.List, ast.Tuple, ast.Set, ast.Dict, ast.Subscript, ast.Slice,
+    ast.Starred, ast.keyword, ast.Lambda, ast.expr_context, ast.USub, ast.UAdd,
+)  # fmt: skip
+
+
+def _expression(line: ast.stmt, expression: ast.expr) -> str:
+    """Python for the program's side. Arithmetic and comparisons would tell it what is expected."""
+    waiting: list[ast.AST] = [expression]
+    while waiting:
+        node = waiting.pop()
+        negative = isinstance(node, ast.UnaryOp) and isinstance(node.operand, ast.Constant)
+        if not (isinstance(node, _PARTS) or negative):
+            raise _refused(line, f"{ast.unparse(node)!r} is not a call, a name or a value that is written out")
+        if not isinstance(node, ast.Lambda):  # a function given to the program may do as it likes
+            waiting.extend(ast.iter_child_nodes(node))
+    return ast.unparse(expression)
+
+
+def _statement(line: ast.stmt) -> str:
+    """Python for the program's side that prepares a test."""
+    match line:
+        case ast.Expr(ast.Call() as value):
+            return _expression(line, value)
+        case ast.Assign([ast.Name() | ast.Subscript() | ast.Attribute() as target], value):
+            return f"{_expression(line, target)} = {_expression(line, value)}"
+    raise _refused(line, "a test is an assert; before it, only calls and assignments are read")
+
+
+def _below(answer: object, expected: object) -> bool:
+    """Whether an exception is the expected one, or by Python's own families below it."""
+    if not (isinstance(answer, Raised) and isinstance(expected, Raised)):
+        return False
+    kind, base = (getattr(builtins, raised.name, None) for raised in (answer, expected))
+    below = isinstance(kind, type) and isinstance(base, type) and issubclass(kind, base) and issubclass(base, BaseException)
+    return answer.name == expected.name or below
 
 
 def same(answer: Any, expected: Any, tolerance: float = 0.0) -> bool:
@@ -125,7 +313,7 @@ def same(answer: Any, expected: Any, tolerance: float = 0.0) -> bool:
 def shown(value: object) -> str:
     """`repr`, also of integers that Python refuses to print."""
     try:
-        return repr(value)
+        return str(value) if isinstance(value, Raised) else repr(value)
     except ValueError:
         return f"{type(value).__name__} with a very long integer"
 

@@ -6,6 +6,7 @@ calls work the same inside a notebook, where an event loop is running, and outsi
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextlib
 import functools
@@ -21,13 +22,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from workbench.sandbox import codec
-from workbench.sandbox.judge import Case, Suite, shown, suite
+from workbench.sandbox.judge import Case, Raised, Suite, shown, suite
 from workbench.sandbox.tiers import Tier, best
 from workbench.sandbox.verdict import Limits, Result, Verdict, printable
 
@@ -117,7 +118,9 @@ class Worker:
             talk.number = self.forks
             talk.hear()  # the program itself has run
             for case in order:
-                answer = talk.hear()
+                for _ in case.first:
+                    talk.hear()
+                answer = talk.hear(isinstance(case.expected, Raised))
                 if not case.accepts(answer):
                     raise Ended(Verdict.WRONG_ANSWER, f"{case}, not {shown(answer)}")
                 passed += 1
@@ -186,7 +189,11 @@ class Conversation:
         """Hand over the program and what it will be asked, never what is expected."""
         if len(program) > codec.FRAME:
             raise Ended(Verdict.UNSUPPORTED_VALUE, f"the program has more than {codec.FRAME} characters")
-        data = marshal.dumps([(None, program), *((case.function, case.arguments) for case in cases)])
+        calls: list[tuple] = [(None, program)]
+        for case in cases:
+            calls.extend((False, text) for text in case.first)
+            calls.append((True, case.expression) if case.expression else (case.function, case.arguments))
+        data = marshal.dumps(calls)
         self.outgoing = struct.pack(">I", len(data)) + data
         self.deadline = time.monotonic() + (self.limits.wall or 0)
         self._send()
@@ -195,8 +202,8 @@ class Conversation:
         if self.outgoing:
             self.waiting.register(self.program, select.POLLOUT)
 
-    def hear(self) -> object:
-        """The next value that the program returns.
+    def hear(self, exceptions: bool = False) -> object:
+        """The next value that the program returns. exceptions: give one as a `Raised`, too.
 
         Raises:
             Ended: it did not return plain data.
@@ -208,6 +215,8 @@ class Conversation:
                 return codec.decode(message[1:])
             if kind == codec.EXCEPTION:
                 match codec.decode(message[1:]):
+                    case (str(name), str()) if exceptions:
+                        return Raised(name)
                     case (str(name), str(text)):
                         raise Ended(Verdict.MEMORY if name == "MemoryError" else Verdict.EXCEPTION, f"{name}: {text}")
         except codec.Malformed as error:
@@ -339,6 +348,8 @@ def shared() -> Pool:
 
 def _order(program: str, tests: Suite) -> list[Case]:
     """The cases in an order that depends on the program's text, so that a program cannot count its calls and know the test."""
+    if tests.keeps_order:
+        return list(tests.cases)
     count = len(tests.cases)
     drawn = hashlib.shake_128(program.encode(errors="replace")).digest(4 * count)
     places = sorted(range(count), key=lambda number: drawn[4 * number : 4 * number + 4])
@@ -367,7 +378,7 @@ class Pool:
         if tier is Tier.PLAIN and not i_trust_every_program:
             raise ValueError("Tier.PLAIN contains nothing; if you trust what will run, say i_trust_every_program=True")
         self.limits, self.tier = limits or Limits(), tier or best()
-        self.known: dict[tuple[str, Suite], Result] | None = {} if remember else None
+        self.known: dict[tuple[str, str, Limits], Result] | None = {} if remember else None
         self.idle: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
         for _ in range(count):
             self.idle.put(None)  # started when first needed
@@ -410,18 +421,53 @@ class Pool:
         """
         ready = [(program, suite(tests)) for program, tests in jobs]
         futures = [self.threads.submit(self._judge, program, tests, limits or self.limits) for program, tests in ready]
+        ended: queue.SimpleQueue[Future] = queue.SimpleQueue()  # as_completed would not notice that the pool has been closed
+        for future in futures:
+            future.add_done_callback(ended.put)
         try:
-            for done, _ in enumerate(as_completed(futures), 1):
+            for done in range(1, len(futures) + 1):
+                ended.get()
                 if progress is not None:
                     progress(done, len(futures))
         except BaseException:
             for future in futures:
                 future.cancel()
             raise
-        return [future.result() for future in futures]
+        return [self._found(future, tests) for future, (_, tests) in zip(futures, ready)]
+
+    async def judge_async(
+        self, jobs: Iterable[tuple[str, Tests]], *, limits: Limits | None = None,
+        progress: Callable[[int, int], Any] | None = None,
+    ) -> list[Result]:  # fmt: skip
+        """As `judge`, while the event loop goes on: `await pool.judge_async(jobs)`, in a notebook's cell, too.
+
+        `progress` is called in the loop's thread. If the waiting is cancelled, so are the programs that have not begun.
+        """
+        ready = [(program, suite(tests)) for program, tests in jobs]
+        futures = [self.threads.submit(self._judge, program, tests, limits or self.limits) for program, tests in ready]
+        loop, ended = asyncio.get_running_loop(), asyncio.Queue[Future]()
+        for future in futures:
+            future.add_done_callback(lambda future: loop.call_soon_threadsafe(ended.put_nowait, future))
+        try:
+            for done in range(1, len(futures) + 1):
+                await ended.get()
+                if progress is not None:
+                    progress(done, len(futures))
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+        return [self._found(future, tests) for future, (_, tests) in zip(futures, ready)]
+
+    def _found(self, future: Future[Result], tests: Suite) -> Result:
+        """What came of a job, also if the pool was closed before its turn."""
+        return self._failed(tests, "the pool was closed") if future.cancelled() else future.result()
+
+    def _failed(self, tests: Suite, why: str) -> Result:
+        return Result(Verdict.INFRASTRUCTURE, 0, len(tests.cases), printable(why), tier=str(self.tier))
 
     def _judge(self, program: str, tests: Suite, limits: Limits) -> Result:
-        key = (program, tests)
+        key = (program, repr(tests), limits)
         if self.known is not None and key in self.known:
             return self.known[key]
         result = self._once(program, tests, limits)
@@ -437,9 +483,9 @@ class Pool:
             worker = worker or Worker(self.tier)
             result = worker.judge(program, tests, limits)
         except ZygoteFailed as error:
-            result = Result(
-                Verdict.INFRASTRUCTURE, 0, len(tests.cases), f"the sandbox did not start: {error}", tier=str(self.tier)
-            )  # fmt: skip
+            result = self._failed(tests, f"the sandbox did not start: {error}")
+        except BaseException as error:  # whatever happens to this thread, its caller is told and the worker replaced
+            result = self._failed(tests, f"the judge failed: {type(error).__name__}: {error}")
         finally:
             broken = result is None or result.verdict is Verdict.INFRASTRUCTURE
             if worker is not None and (broken or worker.forks >= RECYCLE):

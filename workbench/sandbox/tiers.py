@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
 import socket
 import sys
 import tempfile
@@ -119,6 +120,30 @@ def probe(tier: Tier) -> Probe:
     return Probe(tier, tuple(broken))
 
 
+def describe() -> dict:
+    """What contains programs here, as plain data for the record of a run: found once per process, by trying.
+
+    Returns:
+        tier: the strongest that holds, or None. layers: which it has. refused: the forbidden acts that were tried and refused.
+        others: what was found of the stronger tiers. kernel: its release.
+    """
+    try:
+        tier = best()
+    except Unavailable:
+        tier = None
+    tried = [other for other in _STRONGEST_FIRST if tier is None or _STRONGEST_FIRST.index(other) <= _STRONGEST_FIRST.index(tier)]
+    return {
+        "tier": None if tier is None else str(tier),
+        "layers": {} if tier is None else dict(tier.settings),
+        "refused": [] if tier is None else list(ACTS),
+        "others": {str(other): str(probe(other)).removeprefix(f"{other}: ") for other in tried if other is not tier},
+        "kernel": platform.release(),
+    }
+
+
+_STRONGEST_FIRST = (Tier.FULL, Tier.CONTAINER, Tier.NAMESPACES, Tier.NO_FILES)
+
+
 @functools.cache
 def best() -> Tier:
     """The strongest tier that holds on this machine.
@@ -127,7 +152,7 @@ def best() -> Tier:
         Unavailable: if none does, with what was found of each and what to do.
     """
     found = []
-    for tier in (Tier.FULL, Tier.CONTAINER, Tier.NAMESPACES, Tier.NO_FILES):
+    for tier in _STRONGEST_FIRST:
         result = probe(tier)
         if result.holds:
             return tier
