@@ -230,7 +230,8 @@ def test_a_rollout_of_two_rows_is_two_columns_of_one_name():
     later = rows.turn + (rows.turn >= 0) * torch.tensor([0, 2, 0, 0])[:, None]  # B goes on where A stopped
     same = ("tokens", "mask", "group", "logp_old", "stop", "length", "prompt_length", "origin")
     split = Batch(**{
-        **{name: getattr(rows, name) for name in same}, "turn": later, "rewards": torch.zeros(4, 5), "outcome": rows.outcome, "rollout": torch.tensor([0, 0, 1, 2]),
+        **{name: getattr(rows, name) for name in same}, "turn": later,
+        "rewards": torch.zeros(4, 5), "outcome": rows.outcome, "rollout": torch.tensor([0, 0, 1, 2]),
     })  # fmt: skip
     made = recipes.credit_view(split, tokenizer, [recipes.grpo])
     assert [one["name"] for one in made.dialogues] == ["rollout 1, row 1", "rollout 1, row 2", "rollout 2", "rollout 3"]
