@@ -31,7 +31,6 @@ from workbench import models, objective, recipes, sample, seeding, stats, tasks
 from workbench.batch import Batch, Dialogue, Origin, Stop
 from workbench.diagnostics import diagnose
 from workbench.loop import State, device_of, loop, trainable, use_threads
-from workbench.models import fast
 
 
 @dataclass(frozen=True)
@@ -225,7 +224,7 @@ def train(
         judged = {"params": list(trainable(state.judge).values()), "lr": recipe.advantage["speed"] * lr}
         state.optimiser.add_param_group(judged)
     update = _Update(recipe, state, temperature, max_grad_norm, recompute_logp, rows_per_pass)
-    sampler = _engine(policy, engine)
+    sampler = sample.engine_of(policy, engine)
 
     def advance(step: int) -> StepRecord:
         return _reinforce(step, seed, task, sampler, update, prompts, evaluate_every)
@@ -254,7 +253,7 @@ def evaluate(
     task = tasks.get(task)
     _check(problems=problems)
     asked = [task.problem(number, split=split) for number in range(problems)]
-    sampler = _engine(policy, engine)
+    sampler = sample.engine_of(policy, engine)
     with use_threads(threads):
         batch = sample.rollout(
             sampler, task, policy.tokenizer, asked, group_size=1, seed=seeding.integer(seed, "evaluate"),
@@ -598,22 +597,6 @@ def _demonstrated(
 def _adamw(modules: list[tuple[nn.Module, float]]) -> torch.optim.AdamW:
     groups = [{"params": list(trainable(module).values()), "lr": lr} for module, lr in modules]
     return torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=0.0)
-
-
-def _engine(policy: Any, engine: str | sample.Engine | None) -> sample.Engine:
-    if not hasattr(policy, "tokenizer"):
-        raise TypeError(
-            f"tasks are played in text: the policy must be a LanguageModel, not {type(policy).__name__}. "
-            "For a table, make batches with Batch.from_pulls and use objective.prepare and objective.loss"
-        )
-    if engine is None:
-        return sample.LocalEngine(policy) if fast.supports(policy.model) else sample.HuggingFaceEngine(policy)
-    if isinstance(engine, str):
-        engines = {"local": sample.LocalEngine, "hugging_face": sample.HuggingFaceEngine}
-        if engine not in engines:
-            raise ValueError(f"engine must be one of {', '.join(map(repr, engines))}, an engine or None, not {engine!r}")
-        return engines[engine](policy)
-    return engine
 
 
 def _check(**settings: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from workbench.sample.choice import engine_of
 from workbench.sample.engine import Completion, Engine, Session
 from workbench.sample.hugging_face import HuggingFaceEngine
 from workbench.sample.local import LocalEngine
@@ -16,5 +17,5 @@ from workbench.sample.rollout import (
 
 __all__ = [
     "Completion", "Engine", "HuggingFaceEngine", "LocalEngine", "Mismatch", "Session", "encode_demonstration",
-    "encode_rows", "mismatch", "rollout", "transcript",
+    "encode_rows", "engine_of", "mismatch", "rollout", "transcript",
 ]  # fmt: skip
