@@ -10,6 +10,7 @@ import torch
 from workbench import models, sample, tasks
 from workbench.batch import Batch, Origin, Stop
 from workbench.objective import one_row_a_turn
+from workbench.objective.layout import as_one_sequence
 from workbench.tasks import Problem, Reply
 
 ENGINES = [sample.LocalEngine, sample.HuggingFaceEngine]
@@ -190,28 +191,6 @@ def _with(batch: Batch, row: int, column: int, token: int) -> Batch:
     return batch.replace(tokens=tokens)
 
 
-def as_one_sequence(batch: Batch) -> Batch:
-    """Wrong on purpose: all that was sampled in an episode in one row, as if nothing had been forgotten on the way."""
-    rows = []
-    for number in range(batch.rollouts):
-        mine = (batch.rollout == number).nonzero()[:, 0].tolist()
-        tokens, mask, turn, logp = [], [], [], []
-        for place, row in enumerate(mine):
-            start = 0 if place == 0 else int(batch.prompt_length[row])
-            end = int(batch.length[row])
-            for into, values in ((tokens, batch.tokens), (mask, batch.mask), (turn, batch.turn), (logp, batch.logp_old)):
-                into += values[row, start:end].tolist()
-        rows.append((tokens, mask, turn, logp))
-    width, first = max(len(row[0]) for row in rows), batch.first_rows
-    pad = [[list(values) + [fill] * (width - len(values)) for values, fill in zip(row, (0, False, -1, 0.0))] for row in rows]
-    return Batch(
-        tokens=torch.tensor([row[0] for row in pad]), mask=torch.tensor([row[1] for row in pad]),
-        turn=torch.tensor([row[2] for row in pad]), logp_old=torch.tensor([row[3] for row in pad]),
-        rewards=batch.of_rollouts(batch.rewards), length=torch.tensor([len(row[0]) for row in rows]),
-        **{name: getattr(batch, name)[first] for name in ("group", "outcome", "stop", "prompt_length", "origin")},
-    )  # fmt: skip
-
-
 def test_as_one_sequence_the_ratio_is_not_one(policy):
     """The trap of rewritten contexts (2510.12635): the same tokens after other tokens have another probability."""
     problems = [Problem(text, "") for text in ("a", "bc", "def")]
@@ -221,6 +200,8 @@ def test_as_one_sequence_the_ratio_is_not_one(policy):
     wrong = as_one_sequence(batch)
     assert torch.equal(wrong.mask.sum(1), batch.of_rollouts(batch.mask.sum(1)))
     assert largest_error(policy, batch) < 1e-5 and largest_error(policy, wrong) > 0.5
+    assert torch.equal(wrong.tokens[wrong.mask], batch.tokens[batch.mask])
+    assert torch.equal(wrong.of_rollouts(wrong.rewards), batch.of_rollouts(batch.rewards))
     whole = batch.of_rollouts(torch.ones_like(batch.rollout)) == 1
     assert whole.any()  # where nothing was forgotten, there is nothing to get wrong
     assert largest_error(policy, wrong.select(whole)) < 1e-5

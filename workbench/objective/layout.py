@@ -43,3 +43,22 @@ def one_row_a_turn(batch: Batch) -> Batch:
         origin=batch.origin[row],
         rollout=batch.rollout[row],
     )
+
+
+def as_one_sequence(batch: Batch) -> Batch:
+    """Wrong on purpose, and no part: all that an episode sampled in one row, as if its context had never been rewritten.
+
+    What was sampled after other tokens has another probability, so the ratio is not 1 where nothing has been learned yet.
+    """
+    first = batch.first_rows
+    start = torch.where(torch.isin(torch.arange(len(batch), device=first.device), first), 0, batch.prompt_length)
+    column = torch.arange(batch.tokens.shape[1], device=first.device)
+    own = batch.end_to_end((column >= start[:, None]) & (column < batch.length[:, None]))  # [R,K*T]
+    order = (~own).to(torch.int64).argsort(dim=1, stable=True)[:, : int(own.sum(1).max())]
+
+    def joined(values: torch.Tensor) -> torch.Tensor:
+        return batch.end_to_end(values).masked_fill(~own, -1 if values is batch.turn else 0).gather(1, order)
+
+    of_tokens = {name: joined(getattr(batch, name)) for name in ("tokens", "mask", "turn", "logp_old")}
+    of_rollouts = {name: getattr(batch, name)[first] for name in ("group", "outcome", "stop", "prompt_length", "origin")}
+    return Batch(**of_tokens, **of_rollouts, rewards=batch.of_rollouts(batch.rewards), length=own.sum(1))
