@@ -11,6 +11,7 @@ import torch
 from workbench import objective, recipes
 from workbench.batch import Batch, Dialogue, Segment, Stop
 from workbench.diagnostics import TURNS, diagnose
+from workbench.plots import describe_diagnostics, diagnostics
 
 
 def episode(group, turns, outcome, rewards, stop=Stop.DONE, rollout=None, first_turn=0):
@@ -54,6 +55,7 @@ def test_correlations_by_hand(batch):
     assert numbers(batch)["correlation_turns"] == pytest.approx(0, abs=1e-12)
     fewer = numbers(batch.select([0, 1, 2]), reward=(objective.outcome(), objective.turn_penalty(penalty=0.3)))
     assert fewer["correlation_turns"] == pytest.approx(0.5) == fewer["correlation_turn_penalty"]
+    assert [name for name in numbers(batch) if name.startswith("corr")] == ["correlation_turns", "correlation_turn_penalty"]
     alone = numbers(batch.select([0, 2]))  # no turn was malformed
     assert not any(name.startswith("correlation") for name in alone)
 
@@ -114,3 +116,42 @@ def test_shares_add_up_to_one(name, batch):
     for kind in ("gradient_turn", "gradient_quarter"):
         assert sum(value for key, value in seen.items() if key.startswith(kind)) == pytest.approx(1)
     assert all(math.isfinite(value) for value in seen.values())
+
+
+# ---- the figure -------------------------------------------------------------------------------------------------------
+
+ROWS = [
+    {"step": step, "success": step / 10, "loss": 1.0, "correlation_turns": None if step == 2 else 0.5, "entropy_turn_2": 1.0}
+    | {f"entropy_turn_{j}": 1.0 * step for j in (10, 1)}
+    for step in (1, 2, 3, 4)
+]
+
+
+def test_a_panel_for_what_there_is_and_a_line_for_each_number():
+    fig = diagnostics(ROWS)
+    seen = {ax.get_title(loc="left"): ax for ax in fig.axes if ax.get_visible()}
+    assert list(seen) == ["Success", "Turn rewards and success", "Entropy of each turn"]
+    lines = {line.get_label(): line for line in seen["Entropy of each turn"].get_lines()}
+    assert list(lines) == ["turn 1", "turn 2", "turn 10"]  # as numbers, not as letters
+    assert lines["turn 10"].get_ydata().tolist() == [1, 2, 3, 4]
+    assert seen["Success"].get_ylim() == (0, 1) and seen["Turn rewards and success"].get_ylim() == (-1, 1)
+
+
+def test_a_running_mean_skips_what_is_missing():
+    by_title = {ax.get_title(loc="left"): ax for ax in diagnostics(ROWS, smooth=2).axes}
+    (line,) = by_title["Success"].get_lines()
+    assert line.get_ydata().tolist() == pytest.approx([0.1, 0.15, 0.25, 0.35])
+    line = by_title["Turn rewards and success"].get_lines()[0]
+    assert line.get_ydata().tolist() == pytest.approx([0.5, math.nan, 0.5, 0.5], nan_ok=True)
+
+
+def test_the_figure_in_words():
+    told = describe_diagnostics(ROWS)
+    assert "over 4 training steps" in told and "Success: 0.1 to 0.4" in told and "Entropy of each turn, turn 10: 1 to 4" in told
+
+
+def test_rows_without_anything_to_draw_are_refused():
+    cases = (([], {}, "no rows"), ([{"loss": 1.0}], {}, "none of these rows"), (ROWS, {"smooth": 0}, "smooth must be"))
+    for rows, settings, message in cases:
+        with pytest.raises(ValueError, match=message):
+            diagnostics(rows, **settings)

@@ -14,6 +14,7 @@ from workbench.objective import Parts, Prepared, void_turns
 
 TURNS = 10  # the last index also stands for all later turns
 QUARTERS = 4
+MADE_OF_THE_OUTCOME = ("outcome", "gated_outcome", "similarity")  # reward terms whose correlation with it says nothing
 
 
 @torch.no_grad()
@@ -52,7 +53,7 @@ def diagnose(recipe: Parts, prepared: Prepared, played: Batch) -> dict[str, floa
     tokens = _by_turn(batch, batch.mask.double())
     for j, (count, logp) in enumerate(zip(tokens, _by_turn(batch, batch.logp_old.double() * batch.mask)), 1):
         note(f"entropy_turn_{j}", -logp / count, count > 0)
-    terms = {"turns": batch.rewards} | {term.name: term(batch) for term in recipe.reward if term.name != "outcome"}
+    terms = {"turns": batch.rewards} | {t.name: t(batch) for t in recipe.reward if t.name not in MADE_OF_THE_OUTCOME}
     for name, term in terms.items():
         total = batch.of_rollouts((term * exists).sum(1))
         correlation = _correlation(total.double(), outcome.double())
