@@ -301,14 +301,14 @@ def verdict(text: str, case: sandbox.Case) -> sandbox.Verdict:
     """How a program does in one test at one of POINTS."""
     of = known(text)
     if of is None:
-        return _result(text, sandbox.Suite((case,))).verdict
+        return _result(text, sandbox.Suite((case,))).verdict if is_program(text) else sandbox.Verdict.EXCEPTION
     return sandbox.Verdict.PASS if of[case.arguments[0]] == case.expected else sandbox.Verdict.WRONG_ANSWER
 
 
 def solves(text: str, tests: sandbox.Suite) -> bool:
     """Whether a program passes all of some tests at POINTS."""
     if known(text) is None:
-        return _result(text, tests).reward == 1
+        return is_program(text) and _result(text, tests).reward == 1
     return all(verdict(text, case) is sandbox.Verdict.PASS for case in tests.cases)
 
 
