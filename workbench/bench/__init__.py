@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from statistics import median  # a room is called statistics too
 from typing import Any
 
-ROOMS = ("language", "sandbox", "bandits", "causal", "statistics", "study")
+ROOMS = ("language", "turns", "sandbox", "bandits", "causal", "statistics", "study")
 
 
 @dataclass(frozen=True)
