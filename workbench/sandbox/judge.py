@@ -125,9 +125,9 @@ def suite(tests: str | Suite | Sequence[Case]) -> Suite:
         raise ValueError(f"the tests are not Python: {error}") from None
     cases: list[Case] = []
     first: list[str] = []
+    lines = list(_flat(lines))
     for line in lines:
         _check_names(line, lines)
-    for line in _flat(lines):
         if isinstance(line, (ast.Assert, ast.With)):
             cases.append(_case(line, tuple(first)))
             first.clear()
@@ -147,9 +147,10 @@ def _refused(line: ast.stmt, why: str) -> ValueError:
 def _check_names(line: ast.stmt, lines: list[ast.stmt]) -> None:
     """Refuse a name that nothing gives a value: every program would fail the test."""
     nodes = [node for other in lines for node in ast.walk(other)]
-    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
-    known = {node.arg for node in nodes if isinstance(node, ast.arg)} | {"pytest", *vars(builtins)}
-    known |= {node.id for node in nodes if isinstance(node, ast.Name) and (id(node) in called or isinstance(node.ctx, ast.Store))}
+    used = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    used |= {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+    known = {node.arg for node in nodes if isinstance(node, ast.arg)} | {*vars(builtins)}
+    known |= {node.id for node in nodes if isinstance(node, ast.Name) and (id(node) in used or isinstance(node.ctx, ast.Store))}
     for node in ast.walk(line):
         if isinstance(node, ast.Name) and node.id not in known:
             raise _refused(line, f"{node.id} is not written out: no line before gives it a value")
