@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -76,7 +77,7 @@ class Unlock(Drawn):
 
     def code(self, make: str) -> str:
         """What opens the locks of a make, "A" to "Z"."""
-        return "".join(map(str, seeding.generator(self.key, "unlock", make).integers(self.digits, size=self.places)))
+        return _code(self.key, make, self.digits, self.places)
 
     def chance(self) -> float:
         """The probability that somebody who presses at random, and never gives up, opens a lock: by its Markov chain, exactly."""
@@ -159,6 +160,11 @@ class Unlock(Drawn):
             played = play(self, problem, turns)
             if played.done and len(played.rewards) == len(turns) and played.outcome == (not fails):
                 return played.transcript
+
+
+@cache
+def _code(key: int, make: str, digits: int, places: int) -> str:
+    return "".join(map(str, seeding.generator(key, "unlock", make).integers(digits, size=places)))
 
 
 @dataclass
