@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import math
 import os
+import random
 import signal
 import subprocess
 import sys
 import threading
+import time
 
 import psutil
 import pytest
@@ -229,14 +231,16 @@ def test_honest_programs_pass_beside_endless_loops():
 
 
 def test_results_are_remembered_only_when_asked(monkeypatch):
+    best()
     runs = []
     real = pool_module.Worker.judge
     monkeypatch.setattr(pool_module.Worker, "judge", lambda self, *job: runs.append(job) or real(self, *job))
-    for remember, expected in ((True, 1), (False, 3)):
+    for remember, expected in ((True, 2), (False, 4)):
         runs.clear()
         with Pool(1, remember=remember) as pool:
-            for _ in range(3):
-                pool.judge([(DOUBLE, TESTS)])
+            for _ in range(3):  # a list among the arguments, which cannot be hashed
+                assert pool.judge([(DOUBLE, "assert double([1]) == [1, 1]")])[0].verdict is Verdict.PASS
+            pool.judge([(DOUBLE, "assert double([1]) == [1, 1]")], limits=Limits(cpu=0.5))
         assert len(runs) == expected
 
 
@@ -247,28 +251,106 @@ def _zygotes(pool):
     return [worker.process.pid for worker in workers if worker is not None]
 
 
-def test_a_killed_worker_is_replaced_and_the_program_judged_again():
-    stop = threading.Event()
+def test_whatever_is_killed_every_caller_gets_a_verdict_and_nothing_is_left():
+    """Zygotes, the first processes of their namespaces, children that wait and children that run, at random."""
+    rng, stop, killed = random.Random(0), threading.Event(), []
+    others = set(psutil.Process().children(recursive=True))
 
     def killer():
-        while len(killed) < 5 and not stop.wait(0.3):
-            for process in psutil.Process().children():
-                with contextlib.suppress(psutil.Error):  # it may have ended by itself
-                    if "zygote" in " ".join(process.cmdline()):
-                        process.kill()
-                        killed.append(process.pid)
+        while len(killed) < 12 and not stop.wait(0.1):
+            with contextlib.suppress(psutil.Error, IndexError):  # it may have ended by itself
+                process = rng.choice(sorted(set(psutil.Process().children(recursive=True)) - others, key=lambda p: p.pid))
+                process.kill()
+                killed.append(process.pid)
 
-    killed = []
     with Pool(2) as pool:
         thread = threading.Thread(target=killer)
         thread.start()
-        results = pool.judge([(DOUBLE, TESTS)] * 400)
+        results = []
+        while thread.is_alive():
+            results += pool.judge([(DOUBLE, TESTS)] * 20)
         stop.set()
-        thread.join()
-        # a program hit twice in a row has an infrastructure verdict, of which no reward is made; all others pass
+        # a program that is hit itself was killed; one whose worker is hit is judged again, and unless it is hit twice it passes
         hit = [r.verdict for r in results if r.verdict is not Verdict.PASS]
-        assert killed and set(hit) <= {Verdict.INFRASTRUCTURE} and len(hit) <= len(killed) / 2
+        assert len(killed) == 12 and set(hit) <= {Verdict.INFRASTRUCTURE, Verdict.KILLED} and len(hit) <= len(killed)
         assert {r.verdict for r in pool.judge([(DOUBLE, TESTS)] * 4)} == {Verdict.PASS}
+    _, alive = psutil.wait_procs(set(psutil.Process().children(recursive=True)) - others, timeout=3)
+    assert alive == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit, MemoryError])
+def test_a_judge_that_fails_tells_its_caller_and_the_next_program_is_judged(error, monkeypatch):
+    real, calls = pool_module.Conversation.hear, []
+
+    def failing(self, *flags):
+        calls.append(self)
+        if len(calls) <= 2:
+            raise error("of ours")
+        return real(self, *flags)
+
+    best()
+    monkeypatch.setattr(pool_module.Conversation, "hear", failing)
+    with Pool(1) as pool:
+        [broken] = pool.judge([(DOUBLE, TESTS)])
+        assert broken.verdict is Verdict.INFRASTRUCTURE and broken.message == f"the judge failed: {error.__name__}: of ours"
+        assert pool.judge([(DOUBLE, TESTS)])[0].verdict is Verdict.PASS
+
+
+def test_a_pool_that_is_closed_unblocks_whoever_waits():
+    pool, results = Pool(1, limits=Limits(cpu=0.2, wall=10)), []
+    waiting = threading.Thread(target=lambda: results.extend(pool.judge([("while True: pass", TESTS)] * 8)))
+    waiting.start()
+    while not pool.threads._work_queue.qsize() and waiting.is_alive():
+        time.sleep(0.01)
+    pool.close()
+    waiting.join(10)
+    verdicts = [r.verdict for r in results]
+    assert len(verdicts) == 8 and verdicts[-1] is Verdict.INFRASTRUCTURE and results[-1].message == "the pool was closed"
+    assert set(verdicts) <= {Verdict.CPU_TIME, Verdict.INFRASTRUCTURE}
+    pool.close()  # again, which does nothing
+
+
+def test_a_batch_can_be_awaited_while_the_loop_goes_on(pool):
+    counts, turns = [], []
+
+    async def clock():
+        while True:
+            turns.append(1)
+            await asyncio.sleep(0.001)
+
+    async def cell():
+        ticking = asyncio.create_task(clock())
+        found = await pool.judge_async(
+            [("def double(x): return x", TESTS), *[(DOUBLE, TESTS)] * 9], progress=lambda done, of: counts.append((done, of))
+        )
+        ticking.cancel()
+        return found
+
+    verdicts = [r.verdict for r in asyncio.run(cell())]
+    assert verdicts == [Verdict.WRONG_ANSWER, *[Verdict.PASS] * 9]
+    assert counts == [(n, 10) for n in range(1, 11)] and len(turns) > 3
+
+
+def test_a_batch_that_nobody_awaits_any_more_is_not_run_to_its_end():
+    async def cell(pool):
+        batch = asyncio.create_task(pool.judge_async([("while True: pass", TESTS)] * 200))
+        await asyncio.sleep(0.05)
+        batch.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await batch
+
+    with Pool(1, limits=Limits(cpu=0.05, wall=5)) as pool:
+        asyncio.run(cell(pool))
+        assert pool.judge([(DOUBLE, TESTS)])[0].verdict is Verdict.PASS  # soon, not after 200 loops
+
+
+def test_a_progress_callback_that_fails_ends_the_batch(pool):
+    def full(done, of):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pool.judge([(DOUBLE, TESTS)] * 50, progress=full)
+    assert pool.judge([(DOUBLE, TESTS)])[0].verdict is Verdict.PASS
 
 
 def test_an_infrastructure_failure_is_retried_once(monkeypatch):
