@@ -72,8 +72,8 @@ turn_ppo = ppo.but(
     formula=r"A_j = \sum_k(\gamma\lambda)^k(r_{j+k}+\gamma V(s_{j+k+1})-V(s_{j+k})),\qquad "
     r"s_j = (q, y_1, b_1, \dots, y_{j-1}, b_{j-1}),\qquad \rho_j = \Big(\frac{\pi(y_j)}{\pi_{old}(y_j)}\Big)^{1/T_j}",
     left_out="A critic of its own size: the value head reads the policy's state and does not shape it.",
-    reading="A turn is clipped as a whole, at its geometric mean; gamma 0.99 and lambda 0.9 per turn. Every token of a turn "
-    "teaches the head the same number, what the episode is worth from the beginning of the turn on.",
+    reading="A turn is clipped as a whole, at its geometric mean; gamma 0.99 and lambda 0.9 per turn, as summaries of the paper "
+    "say. Every token of a turn teaches the head one number, what the episode is worth from the beginning of the turn on.",
 )
 
 bilevel_ppo = ppo.but(
@@ -84,7 +84,8 @@ bilevel_ppo = ppo.but(
     formula=r"A_j = \delta_j+\gamma\lambda A_{j+1},\quad \delta_j = r_j+\gamma V_{j+1}-V_j;\qquad "
     r"A_{j,T_j} = A_j,\quad A_{j,t} = r_{j,t} + V_{j,t+1}-V_{j,t}+\lambda A_{j,t+1}",
     left_out="The reward for describing the state rightly, which a judge gives; whitening.",
-    reading="V_j is the value at the last token of turn j, as in the released code; in the text it may be that after it.",
+    reading="V_j is the value at the last token of turn j, as in the released code; in the text it may be that after it. "
+    "gamma 0.95 between turns is the authors' setting, 1 inside them and lambda 0.95 are PPO's.",
 )
 
 poad = ppo.but(
