@@ -158,6 +158,20 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_the_settings_are_those_that_scale_finds_for_the_recipe(case):
+    from workbench import scale
+
+    recipe, arguments = CASES[case]
+    found = scale.native(recipe.but("x", rollout=o.fixed()))
+    assert {name: found[name] for name in arguments} == arguments
+    usual = vars(trl.GRPOConfig(output_dir="x", use_cpu=True, bf16=False))
+    told = {"loss_type", "scale_rewards", "beta", "importance_sampling_level", "delta"}
+    assert {name: found.get(name, usual[name]) for name in told - set(arguments)}.items() >= {
+        (name, usual[name]) for name in {"beta", "delta"} - set(arguments)
+    }
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("case", CASES)
 def test_loss_and_gradients_equal_trls(case, folder, episodes, tmp_path):

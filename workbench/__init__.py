@@ -46,7 +46,7 @@ _HOME = {
     "compare": "study", "runs": "study", "sweep": "study",
     "evaluate": "train", "sft": "train", "train": "train",
     "bandits": None, "causal": None, "course": None, "models": None, "objective": None, "plots": None, "recipes": None,
-    "sample": None, "sandbox": None, "seeding": None, "stats": None, "study": None, "tasks": None,
+    "sample": None, "sandbox": None, "scale": None, "seeding": None, "stats": None, "study": None, "tasks": None,
 }  # fmt: skip
 
 

@@ -49,6 +49,20 @@ and function.arguments | length == 1 -%}
 """
 
 
+# How libraries read a turn back: what stands between the tags of a call is the expression of `calculate`.
+RESPONSE_TEMPLATE = {
+    "defaults": {"role": "assistant"},
+    "start_anchor": "<A>",
+    "fields": {
+        "tool_calls": {
+            "open": "<T>", "close_pattern": r"</T>(?:<E>)?", "repeats": True, "content": "text",
+            "transform": {"type": "function", "function": {"name": "calculate", "arguments": {"expression": "{content}"}}},
+        },
+        "content": {"close_pattern": r"<E>|\Z", "content": "text"},
+    },
+}  # fmt: skip
+
+
 def make_tokenizer() -> PreTrainedTokenizerBase:
     """The tokenizer of the tiny models: 128 ids, 0 is padding `<P>`, 3 ends a turn `<E>`."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers
@@ -67,6 +81,7 @@ def make_tokenizer() -> PreTrainedTokenizerBase:
         eos_token="<E>",
         clean_up_tokenization_spaces=False,
         chat_template=CHAT_TEMPLATE,
+        response_template=RESPONSE_TEMPLATE,
         model_max_length=10**9,  # the model knows its own limit
     )
 

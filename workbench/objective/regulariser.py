@@ -121,6 +121,9 @@ def add_entropy(past: Sequence[tuple[float, int]], entropy: Tensor, turn: Tensor
     return tuple(sums)
 
 
+ROUNDING = 1e-5  # by which log-probabilities of one policy differ when they are computed in another order
+
+
 @part("regulariser", coefficient=not_negative, gate=one_of("turn", "episode"), credited=flag)
 def likelihood_drops(terms: Terms, *, coefficient: float = 0.1, gate: str = "turn", credited: bool = True) -> Tensor:
     """coefficient x how far each token's log-probability fell since it was sampled, where it fell as a whole (arXiv 2512.04220).
@@ -139,7 +142,7 @@ def likelihood_drops(terms: Terms, *, coefficient: float = 0.1, gate: str = "tur
     unit = turn.clamp(min=0) if gate == "turn" else torch.zeros_like(turn)
     width = int(unit.max()) + 1 if unit.numel() else 1
     fell = torch.zeros(len(drop), width, dtype=drop.dtype, device=drop.device).scatter_add(1, unit, drop.detach()) > 0
-    return coefficient * torch.where(kept & fell.gather(1, unit), drop.clamp(min=0), 0)
+    return coefficient * torch.where(kept & fell.gather(1, unit) & (drop > ROUNDING), drop, 0)
 
 
 @part("regulariser", needs=("values",), coefficient=not_negative, clip=optional(positive))

@@ -16,7 +16,7 @@ def engine_of(policy: Any, engine: str | Engine | None = None) -> Engine:
     """An engine for a `LanguageModel`.
 
     Args:
-        engine: "local", "hugging_face", an engine, which is returned as it is, or None: the local one where it can run the policy.
+        engine: "local", "hugging_face", an engine (it is returned as it is), or None: the local one where it can run the policy.
     Raises:
         TypeError: a policy that is no language model. ValueError: an unknown name, or an engine that cannot run the policy.
     """
