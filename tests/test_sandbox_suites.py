@@ -11,6 +11,7 @@ import pytest
 
 from workbench.sandbox import Case, Limits, Pool, Raised, Verdict, suite
 from workbench.sandbox import pool as pool_module
+from workbench.sandbox.answers import order_for
 from workbench.sandbox.codec import MEMBERS
 
 PROGRAM = """
@@ -134,6 +135,6 @@ def test_an_exception_is_never_a_value_and_pythons_own_families_count():
 def test_only_a_suite_whose_tests_build_on_each_other_keeps_its_order():
     alone, built = suite("assert f(1) == 1\nassert f(2) == 2"), suite("s = g()\nassert s.a() == 1\nassert s.a() == 2")
     assert not alone.keeps_order and built.keeps_order
-    orders = {tuple(map(alone.cases.index, pool_module._order(f"program {n}", alone))) for n in range(40)}
+    orders = {tuple(map(alone.cases.index, order_for(f"program {n}", alone))) for n in range(40)}
     assert orders == {(0, 1), (1, 0)}
-    assert all(tuple(pool_module._order(f"program {n}", built)) == built.cases for n in range(9))
+    assert all(tuple(order_for(f"program {n}", built)) == built.cases for n in range(9))

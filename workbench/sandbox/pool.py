@@ -10,14 +10,11 @@ import asyncio
 import atexit
 import contextlib
 import functools
-import hashlib
-import marshal
 import os
 import queue
 import select
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -27,8 +24,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from workbench.sandbox import codec
-from workbench.sandbox.judge import Case, Raised, Suite, shown, suite
+from workbench.sandbox import codec, wasi
+from workbench.sandbox.answers import Answers, Ended, order_for, questions
+from workbench.sandbox.judge import Case, Suite, suite
 from workbench.sandbox.tiers import Tier, best
 from workbench.sandbox.verdict import Limits, Result, Verdict, printable
 
@@ -49,13 +47,6 @@ zygote.main(eval(settings))
 
 class ZygoteFailed(RuntimeError):
     """A worker's process could not be started, or died."""
-
-
-class Ended(Exception):
-    """The program has come to its verdict."""
-
-    def __init__(self, verdict: Verdict, message: str = "") -> None:
-        self.verdict, self.message = verdict, message
 
 
 class Worker:
@@ -102,7 +93,7 @@ class Worker:
     def judge(self, program: str, tests: Suite, limits: Limits) -> Result:
         """Run one program against its tests, in an order that it cannot know, up to the first case it fails."""
         self.forks += 1
-        order = _order(program, tests)
+        order = order_for(program, tests)
         passed, spoilt, talk = 0, None, None
         try:
             talk, self.waiting = self.waiting, None
@@ -116,14 +107,8 @@ class Worker:
             self.waiting = Conversation(self.control, limits)
             self.waiting.ask(codec.BEGINS | codec.FORK, self.forks)
             talk.number = self.forks
-            talk.hear()  # the program itself has run
-            for case in order:
-                for _ in case.first:
-                    talk.hear()
-                answer = talk.hear(isinstance(case.expected, Raised))
-                if not case.accepts(answer):
-                    raise Ended(Verdict.WRONG_ANSWER, f"{case}, not {shown(answer)}")
-                passed += 1
+            for passed in talk.cases(order):  # noqa: B007 (it is looked at below)
+                pass
             verdict, message = Verdict.PASS, ""
         except Ended as ended:
             verdict, message = ended.verdict, ended.message
@@ -138,15 +123,16 @@ class Worker:
         return Result(verdict, passed, len(order), printable(message), output, cpu, str(self.tier))
 
 
-class Conversation:
-    """The judge's half of the pipes to one program, with everything that may go wrong turned into a verdict."""
+class Conversation(Answers):
+    """The judge's half of the pipes to one program."""
 
     def __init__(self, control: socket.socket, limits: Limits) -> None:
-        self.control, self.limits = control, limits
+        super().__init__(limits)
+        self.control = control
         self.ends: list[int] = []
         self.number = 0  # what the zygote calls the program; 0 until it has been told that it begins
         self.report: tuple | None = None
-        self.outgoing, self.heard, self.printed, self.gone = b"", bytearray(), bytearray(), False
+        self.outgoing, self.printed, self.gone = b"", bytearray(), False
         self.deadline = time.monotonic() + START
         self.waiting = select.poll()
 
@@ -187,43 +173,13 @@ class Conversation:
 
     def begin(self, program: str, cases: Sequence[Case]) -> None:
         """Hand over the program and what it will be asked, never what is expected."""
-        if len(program) > codec.FRAME:
-            raise Ended(Verdict.UNSUPPORTED_VALUE, f"the program has more than {codec.FRAME} characters")
-        calls: list[tuple] = [(None, program)]
-        for case in cases:
-            calls.extend((False, text) for text in case.first)
-            calls.append((True, case.expression) if case.expression else (case.function, case.arguments))
-        data = marshal.dumps(calls)
-        self.outgoing = struct.pack(">I", len(data)) + data
+        self.outgoing = questions(program, cases)
         self.deadline = time.monotonic() + (self.limits.wall or 0)
         self._send()
         if self.gone:
             raise Ended(Verdict.INFRASTRUCTURE, "the child was gone before it had a program")
         if self.outgoing:
             self.waiting.register(self.program, select.POLLOUT)
-
-    def hear(self, exceptions: bool = False) -> object:
-        """The next value that the program returns. exceptions: give one as a `Raised`, too.
-
-        Raises:
-            Ended: it did not return plain data.
-        """
-        message = self._next()
-        kind = message[0]
-        try:
-            if kind == codec.VALUE:
-                return codec.decode(message[1:])
-            if kind == codec.EXCEPTION:
-                match codec.decode(message[1:]):
-                    case (str(name), str()) if exceptions:
-                        return Raised(name)
-                    case (str(name), str(text)):
-                        raise Ended(Verdict.MEMORY if name == "MemoryError" else Verdict.EXCEPTION, f"{name}: {text}")
-        except codec.Malformed as error:
-            raise Ended(Verdict.PROTOCOL, f"it answered something that is no answer: {error}") from None
-        if kind == codec.UNSUPPORTED:
-            raise Ended(Verdict.UNSUPPORTED_VALUE, f"it returned {message[1:].decode(errors='replace')}")
-        raise Ended(Verdict.PROTOCOL, "it answered something that is no answer")
 
     def close(self) -> Ended | None:
         """Have the program killed if it has not left, and wait until it is gone: what spoils a pass, if anything."""
@@ -290,20 +246,6 @@ class Conversation:
         if len(self.printed) > self.limits.output:
             raise Ended(Verdict.OUTPUT_LIMIT, f"it printed more than {self.limits.output} bytes")
 
-    def _message(self) -> bytes | None:
-        """One message out of what was heard, or None if there is no whole one."""
-        heard = self.heard
-        if len(heard) < 4:
-            return None
-        end = 4 + int.from_bytes(heard[:4], "big")
-        if not 4 < end <= 5 + codec.FRAME:
-            raise Ended(Verdict.PROTOCOL, f"it announced an answer of {end - 4} bytes")
-        if len(heard) < end:
-            return None
-        data = bytes(heard[4:end])
-        del heard[:end]
-        return data
-
     def _finish(self) -> None:
         """Have the zygote end the program and say how it ended.
 
@@ -334,6 +276,15 @@ class Conversation:
         return Ended(Verdict.PROTOCOL, "it left without an answer")
 
 
+def start(tier: Tier) -> Worker | wasi.Runtime:
+    """What judges programs under a tier.
+
+    Raises:
+        ZygoteFailed, ImportError: it does not start; says why.
+    """
+    return wasi.Runtime() if tier is Tier.WASI else Worker(tier)
+
+
 @functools.cache
 def shared() -> Pool:
     """A pool for whoever needs one now and then: made when first asked for, closed when Python ends.
@@ -344,16 +295,6 @@ def shared() -> Pool:
     pool = Pool()
     atexit.register(pool.close)
     return pool
-
-
-def _order(program: str, tests: Suite) -> list[Case]:
-    """The cases in an order that depends on the program's text, so that a program cannot count its calls and know the test."""
-    if tests.keeps_order:
-        return list(tests.cases)
-    count = len(tests.cases)
-    drawn = hashlib.shake_128(program.encode(errors="replace")).digest(4 * count)
-    places = sorted(range(count), key=lambda number: drawn[4 * number : 4 * number + 4])
-    return [tests.cases[number] for number in places]
 
 
 class Pool:
@@ -379,7 +320,7 @@ class Pool:
             raise ValueError("Tier.PLAIN contains nothing; if you trust what will run, say i_trust_every_program=True")
         self.limits, self.tier = limits or Limits(), tier or best()
         self.known: dict[tuple[str, str, Limits], Result] | None = {} if remember else None
-        self.idle: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
+        self.idle: queue.SimpleQueue[Worker | wasi.Runtime | None] = queue.SimpleQueue()
         for _ in range(count):
             self.idle.put(None)  # started when first needed
         self.workers = count
@@ -480,9 +421,9 @@ class Pool:
     def _once(self, program: str, tests: Suite, limits: Limits) -> Result:
         worker, result = self.idle.get(), None
         try:
-            worker = worker or Worker(self.tier)
+            worker = worker or start(self.tier)
             result = worker.judge(program, tests, limits)
-        except ZygoteFailed as error:
+        except (ZygoteFailed, ImportError) as error:
             result = self._failed(tests, f"the sandbox did not start: {error}")
         except BaseException as error:  # whatever happens to this thread, its caller is told and the worker replaced
             result = self._failed(tests, f"the judge failed: {type(error).__name__}: {error}")

@@ -11,6 +11,7 @@ import tempfile
 from dataclasses import dataclass
 from enum import StrEnum
 
+from workbench.sandbox import wasi
 from workbench.sandbox.verdict import Limits
 
 
@@ -21,11 +22,14 @@ class Tier(StrEnum):
     CONTAINER = "Landlock and seccomp"
     NAMESPACES = "namespaces and seccomp"
     NO_FILES = "seccomp without any file"
+    WASI = "WebAssembly, without files or network"
     PLAIN = "a process of its own, not contained"
 
     @property
     def settings(self) -> dict:
         """What the zygote is started with."""
+        if self is Tier.WASI:
+            return {"webassembly": True}
         return {
             "namespaces": self in (Tier.FULL, Tier.NAMESPACES),
             "landlock": self in (Tier.FULL, Tier.CONTAINER),
@@ -89,9 +93,11 @@ def attempt(act, setting):
 def probe(tier: Tier) -> Probe:
     """Try every forbidden act under `tier`, each in a process of its own; found once per process."""
     from workbench.sandbox.judge import Case, Suite
-    from workbench.sandbox.pool import Worker, ZygoteFailed
+    from workbench.sandbox.pool import ZygoteFailed, start
 
-    if sys.platform != "linux":
+    if tier is Tier.WASI and not wasi.installed():
+        return Probe(tier, (), f"not installed: {wasi.INSTALL}")
+    if tier is not Tier.WASI and sys.platform != "linux":
         return Probe(tier, (), f"{sys.platform} has none of these layers")
     broken = []
     with tempfile.TemporaryDirectory() as folder, socket.socket() as server:
@@ -104,8 +110,8 @@ def probe(tier: Tier) -> Probe:
         server.listen()
         setting = {"file": file, "folder": folder, "port": server.getsockname()[1]}
         try:
-            worker = Worker(tier)
-        except ZygoteFailed as error:
+            worker = start(tier)
+        except (ZygoteFailed, ImportError) as error:
             return Probe(tier, (), str(error))
         try:
             honest = worker.judge("def f(x): return x + 1", Suite((Case("f", (1,), 2),)), Limits())
@@ -141,7 +147,7 @@ def describe() -> dict:
     }
 
 
-_STRONGEST_FIRST = (Tier.FULL, Tier.CONTAINER, Tier.NAMESPACES, Tier.NO_FILES)
+_STRONGEST_FIRST = (Tier.FULL, Tier.CONTAINER, Tier.NAMESPACES, Tier.NO_FILES, Tier.WASI)
 
 
 @functools.cache
@@ -159,6 +165,6 @@ def best() -> Tier:
         found.append(str(result))
     raise Unavailable(
         "programs cannot be contained on this machine:\n  " + "\n  ".join(found)
-        + "\nUse Linux 5.13 or newer (Docker's and Binder's defaults do), or, if you trust every program that will run, "
-        'Pool(tier=Tier.PLAIN, i_trust_every_program=True).'
+        + f"\nUse Linux 5.13 or newer (Docker's and Binder's defaults do), or WebAssembly ({wasi.INSTALL}), or, if you trust "
+        'every program that will run, Pool(tier=Tier.PLAIN, i_trust_every_program=True).'
     )

@@ -7,7 +7,8 @@ how it ended. It leaves when the judge does, and takes its children with it.
 
 What a fork costs is memory: pages to share, and those that are written afterwards and must be copied, a few microseconds each.
 So little is loaded; what a child needs is made before the fork, and its way is walked a few times in advance (`rehearse`),
-because Python rewrites the code of a function while it runs for the first time; and `serve` and `perform` are one function each.
+because Python rewrites the code of a function while it runs for the first time; and `serve` and `perform` (in `inside`) are one
+function each.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ import struct
 import sys
 import time
 
-import codec  # loaded from this file's own folder, see above
+import codec  # these are loaded from this file's own folder, see above
+import inside
 import lockdown
 
 PRELOADED = (
@@ -149,62 +151,13 @@ def live(limits: tuple, rules: int | None, filter: lockdown.Filter | None) -> No
             lockdown.lock(limits, rules, filter)
             os.close(RULES)
         except BaseException as error:
-            say(codec.LOCKDOWN, f"{type(error).__name__}: {error}".encode())
+            inside.say(ANSWERS, codec.LOCKDOWN, f"{type(error).__name__}: {error}".encode())
             leave(1)
-        say(codec.READY)
+        inside.say(ANSWERS, codec.READY)
         gc.enable()
-        perform()
+        inside.perform(PROGRAM, ANSWERS)
     finally:
         leave(0)
-
-
-def perform() -> None:
-    """Run the program, then what came with it, and say what each returned: calls (a name and arguments), expressions (True and
-    Python), statements (False and Python). It goes on after an exception, which may be what is expected: the judge decides."""
-    data = os.read(PROGRAM, 1 << 13)
-    while len(data) < 4 or len(data) < 4 + int.from_bytes(data[:4], "big"):
-        part = os.read(PROGRAM, 1 << 16)
-        if not part:  # the judge has gone
-            return
-        data += part
-    calls = marshal.loads(data[4:])  # the judge's own words
-    names: dict = {"__name__": "__program__"}
-    tests: dict = {}  # what they have given names to
-    for function, arguments in calls:
-        try:
-            if function is None:
-                exec(compile(arguments, "<program>", "exec"), names)
-                value = None
-            elif function is True:
-                value = eval(arguments, names, tests)
-            elif function is False:
-                exec(arguments, names, tests)
-                value = None
-            elif function in names:
-                value = names[function](*arguments)
-            else:
-                raise NameError(f"the program defines no {function}")
-            data = codec.encode(value)
-        except codec.Unsupported as error:
-            say(codec.UNSUPPORTED, str(error).encode(errors="replace"))
-            continue
-        except BaseException as error:  # SystemExit and KeyboardInterrupt are answers, too
-            try:
-                text = str(error)[:1000]
-            except BaseException:
-                text = "(its message cannot be shown)"
-            text = text.encode(errors="replace").decode()
-            say(codec.EXCEPTION, codec.encode((type(error).__name__[:100], text)))
-            if function is None:
-                return
-            continue
-        say(codec.VALUE, data)
-
-
-def say(kind: int, data: bytes = b"") -> None:
-    data = struct.pack(">IB", len(data) + 1, kind) + data
-    while data:
-        data = data[os.write(ANSWERS, data) :]
 
 
 def rehearse() -> None:
@@ -220,8 +173,8 @@ def rehearse() -> None:
         try:
             lockdown.lock(lockdown.limits(), -1, lockdown.Filter(b""), death=0)
         except OSError:
-            say(codec.READY)
-        perform()
-        say(codec.VALUE, codec.encode([1, "a", (True, None, 0.5), {"a": {1}}]))
+            inside.say(ANSWERS, codec.READY)
+        inside.perform(PROGRAM, ANSWERS)
+        inside.say(ANSWERS, codec.VALUE, codec.encode([1, "a", (True, None, 0.5), {"a": {1}}]))
         for end in with_program + with_answers:
             os.close(end)
