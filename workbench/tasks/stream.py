@@ -145,7 +145,7 @@ class Stream(Drawn):
 
 @dataclass
 class StreamEpisode:
-    """One attempt at one stream. `held`: the turns that are in the context."""
+    """One attempt at one stream. `held`: the turns that are in the context; `refused`: those that were answered by `!`."""
 
     task: Stream
     problem: Problem
@@ -153,6 +153,7 @@ class StreamEpisode:
     read: int = 0
     asked: bool = False
     held: list[int] = field(default_factory=list)
+    refused: set[int] = field(default_factory=set)
 
     def step(self, text: str) -> Reply:
         self.turn += 1
@@ -166,10 +167,13 @@ class StreamEpisode:
         if forget is not None and int(forget[2]) <= len(self.held):
             self.held = [*self.held[int(forget[2]) :], self.turn]
             return Reply("ok", keep=tuple(self.held))
-        full = memory == "forget" and len(self.held) >= window
-        readable = call == _READ and not full
+        full = memory == "forget" and len({*self.held} - self.refused) >= window
         self.held.append(self.turn)
-        words, reward = (self._next(), 0.0) if readable else (ERROR, -1.0)
+        if call == _READ and not full:
+            words, reward = self._next(), 0.0
+        else:
+            words, reward = ERROR, -1.0
+            self.refused.add(self.turn)
         if memory == "window":
             self.held = self.held[-window:]
         self.asked = memory == "summary" and len(self.held) >= window and "." not in words
