@@ -1,14 +1,16 @@
 """Recipes that say where the credit goes: against worked numbers, and the identities that tie them to each other."""
 
 import copy
-import importlib
+import importlib.util
+import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from workbench import models, recipes, seeding
+from workbench import models, recipes, seeding, stats
 from workbench import objective as o
 from workbench.batch import Batch, Dialogue, Segment, Stop
 from workbench.recipes import credit
@@ -645,3 +647,49 @@ def test_the_judges_step_leaves_the_policy_alone(pupil, monkeypatch):
     for _ in train(policy, "addition", "oprl", steps=1, prompts=4):
         pass
     assert seen == [True]
+
+
+# ---- the recorded demonstrations ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def demonstrations():
+    """data/credit.py as a module, and what it recorded."""
+    path = Path(__file__).parents[1] / "data" / "credit.py"
+    spec = importlib.util.spec_from_file_location("credit_demonstrations", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module, json.loads(path.with_suffix(".json").read_text())["rows"]
+
+
+def test_the_record_has_a_row_for_every_demonstration_and_every_recipe(demonstrations):
+    module, rows = demonstrations
+    assert [row["key"] for row in rows] == [demo.key for demo in module.DEMOS]
+    shown = {row["method"] for row in rows} | {arm for row in rows for arm in row["values"]}
+    assert shown >= {recipe.name for recipe in credit.RECIPES}
+    for row, demo in zip(rows, module.DEMOS):
+        assert row["method"] == demo.method.name and row["seeds"] == demo.seeds >= 8
+        assert all(len(values) == demo.seeds for values in row["values"].values())
+        effect = stats.paired_difference(row["values"][row["method"]], row["values"][row["against"]])
+        assert row["effect"] == pytest.approx([float(value) for value in effect], abs=1e-4)
+        low, high = sorted(demo.sign * end for end in effect[1:])
+        assert row["verdict"] == ("appears" if low > 0 else "reversed" if high < 0 else "not seen")
+
+
+def test_the_record_is_what_the_code_does(demonstrations):
+    """The first seed of one row again: alone, it takes the same way as among the others."""
+    module, rows = demonstrations
+    demo = next(demo for demo in module.DEMOS if demo.key == "step_grpo")
+    row = next(row for row in rows if row["key"] == demo.key)
+    for recipe in (demo.method, demo.baseline):
+        assert demo.values(recipe, seeds=1) == pytest.approx(row["values"][recipe.name][:1], abs=0.01)
+
+
+def test_seeds_that_are_trained_side_by_side_do_not_meet(demonstrations):
+    module, _ = demonstrations
+    world, given = module.tables(2, 3), {"updates": 8}
+    for recipe, rounding in ((recipes.step_grpo, 1e-6), (recipes.ppo, 1e-6), (recipes.oprl, 1e-2)):  # see `learn`
+        together, alone = module.learn(recipe, world, [4, 5], **given), module.learn(recipe, world, [5], **given)
+        assert together.policy[1] == pytest.approx(alone.policy[0], abs=rounding)
+        assert together.policy[0] != pytest.approx(alone.policy[0], abs=0.02)
