@@ -1,0 +1,76 @@
+"""What chapter 16 says of its two records is what they hold."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from workbench import stats
+
+DATA = Path(__file__).parents[1] / "data"
+SQUARES = [f"noise {noise}, slack {slack}" for noise in (".2", ".5") for slack in (0, 1, 3)]
+MAIN = "noise .5, slack 3"
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    return pd.DataFrame(json.loads((DATA / "gtpo.json").read_text())["rows"])
+
+
+def per_seed(frame, condition, arm, measure="success", looks=(10, 20, 30, 40)):
+    chosen = frame[(frame.condition == condition) & (frame.arm == arm) & frame["update"].isin(looks)]
+    wide = chosen.pivot(index="seed", columns="update", values=measure)
+    assert len(wide) == 8 and not wide.isna().any(axis=None)
+    return 100 * wide.mean(axis=1).to_numpy()
+
+
+def gap(frame, condition, arm, base="grpo", **what):
+    return stats.paired_difference(per_seed(frame, condition, arm, **what), per_seed(frame, condition, base, **what))
+
+
+def test_malformed_calls_fall_faster_with_credit_by_turns(frame):
+    early = {arm: per_seed(frame, MAIN, arm, "malformed", [10]).mean() for arm in ("grpo", "gtpo", "grpo-min")}
+    assert round(early["gtpo"]) == 7 and round(early["grpo"]) == 16 and early["grpo-min"] < early["gtpo"]
+    for arm in ("gtpo", "gtpo-no-turn-rewards", "gtpo-no-returns", "gtpo-no-shaping"):
+        assert gap(frame, MAIN, arm, measure="malformed", looks=[10]).high < 0
+
+
+def test_success_comes_sooner_and_no_part_is_the_secret(frame):
+    over, end = gap(frame, MAIN, "gtpo"), gap(frame, MAIN, "gtpo", looks=[40])
+    assert round(over.estimate, 1) == 2.7 and over.low > 0 and end.low < 0 < end.estimate < 1 < end.high
+    without = {name: gap(frame, MAIN, f"gtpo-no-{name}", "gtpo") for name in ("turn-rewards", "shaping", "returns")}
+    for part in ("turn-rewards", "shaping"):
+        assert without[part].low < 0 < without[part].high and abs(without[part].estimate) < 0.3
+    assert round(without["returns"].estimate) == -1 and without["returns"].high < 0
+    assert round(gap(frame, MAIN, "grpo-min", "gtpo").estimate, 1) == -1.5
+
+
+def test_the_map_has_five_squares_for_it_none_against_and_no_floor_that_decides(frame):
+    wins = {square: gap(frame, square, "gtpo", looks=(10, 20)) for square in SQUARES}
+    assert [square for square, found in wins.items() if found.low <= 0] == ["noise .2, slack 0"]
+    assert wins["noise .2, slack 0"].low < 0 < wins["noise .2, slack 0"].high
+    assert all(2.5 < found.estimate < 4 for square, found in wins.items() if square != "noise .2, slack 0")
+    low = [gap(frame, square, "gtpo-floor-.05", looks=(10, 20)) for square in SQUARES]
+    assert 0 < sum(found.low > 0 for found in low) < 5 and all(found.high > 0 for found in low)
+    for square in SQUARES:
+        floors = gap(frame, square, "gtpo-floor-.05", "gtpo", looks=(10, 20))
+        assert floors.low < 0 < floors.high
+    fewest = min(SQUARES, key=lambda square: per_seed(frame, square, "grpo", "malformed", [10]).mean())
+    assert fewest == "noise .2, slack 0"
+    assert min(per_seed(frame, square, "grpo", looks=[0]).mean() for square in SQUARES) > 25
+
+
+def test_the_mask_is_no_bookkeeping():
+    rows = pd.DataFrame(json.loads((DATA / "unmasked.json").read_text())["rows"])
+
+    def last(kind, mask, measure, update):
+        chosen = rows[(rows.kind == kind) & (rows["mask"] == mask) & (rows["update"] == update)]
+        return stats.t_interval(chosen.sort_values("seed")[measure].to_numpy())
+
+    start, on, off = last("grpo", True, "success", 0), last("grpo", True, "success", 10), last("grpo", False, "success", 10)
+    assert np.round([start.estimate, on.estimate], 2).tolist() == [0.30, 0.47] and off.low < start.estimate < off.high
+    assert last("lessons", False, "invented", 20).low > 0.5 and last("lessons", True, "invented", 20).estimate == 0
