@@ -7,7 +7,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
-PYTEST ?= -n 2
+PYTEST ?= -n 2 --dist worksteal
 EXTRAS = lab,scale,vllm,ray,test
 
 BIN = $(VENV)/bin

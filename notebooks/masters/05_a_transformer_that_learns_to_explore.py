@@ -254,12 +254,12 @@ print(f"mean over all prefixes: untrained {measured(fresh).mean():.3f}, floor {f
 # %% [markdown]
 # ## 4 Train it while you watch
 #
-# 1,000 steps, about fifteen seconds; in each, 64 new bandits with 64 new players that nobody has seen before and nobody will see
+# 600 steps, about ten seconds; in each, 64 new bandits with 64 new players that nobody has seen before and nobody will see
 # again. (Stop it when you like.)
 
 # %%
 live = plots.LivePanel({"loss": "loss (nats)"}, limits={"loss": (0.6, 1.1)}, smooth=25, every=200)
-for _ in live.watch(ic.pretrain(fresh, THREE, steps=1000, seed=7)):
+for _ in live.watch(ic.pretrain(fresh, THREE, steps=600, seed=7)):
     pass
 
 # %%
@@ -583,7 +583,7 @@ policy = wb.models.tiny("0.1m", seed=0)
 live = plots.LivePanel(
     {"loss": "loss (nats per token)", "test_success": "score, new tables"}, limits={"test_success": (0, 1)}, smooth=1, every=25
 )
-for _ in live.watch(wb.sft(policy, task, steps=150, error_rate=0.0, seed=0, evaluate_every=30)):
+for _ in live.watch(wb.sft(policy, task, steps=150, error_rate=0.0, seed=0, evaluate_every=75)):
     pass
 
 # %%
