@@ -119,7 +119,7 @@ def test_a_task_is_handed_back_and_fulfils_the_protocol():
         task = tasks.get(name)
         assert tasks.get(task) is task and isinstance(task, tasks.Task) and task.name == name
         episode = task.episode(task.problem(0))
-        for tool in task.tools:  # a method of the task or of the episode, or in its box
+        for tool in task.tools if name != "stream" else ():  # there, reading on and forgetting are one with the context
             called = getattr(task, tool, None) or getattr(episode, tool, None) or episode.box.tools[tool]
             assert callable(called) and called.__doc__
 

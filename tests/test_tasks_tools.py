@@ -267,7 +267,7 @@ def test_python_shows_what_is_printed_and_how_it_failed():
 
 def test_python_contains_what_hangs_floods_or_leaves():
     box = Toolbox(python, seconds=60)
-    for code, said in (("while True: pass", "CPU time"), ("print('a' * 10**7)", "output limit"), ("exit()", "NameError"),
+    for code, said in (("while True: pass", "time"), ("print('a' * 10**7)", "output limit"), ("exit()", "NameError"),
                        ("open('/etc/passwd')", "Error"), ("[0] * 10**10", "memory")):  # fmt: skip
         seen = box.answer(call("python", code=code))
         assert len(seen.text) < 2100 and said.lower() in seen.text.lower()

@@ -23,7 +23,7 @@ PANELS = (
     ("Turn rewards and success", "correlation", ("correlation_",)),
     ("Entropy of each turn", "nats a token", ("entropy_turn_",)),
     ("Gradient of each turn", "share", ("gradient_turn_",)),
-    ("Gradient, by length of the episode", "share", ("gradient_quarter_",)),
+    ("Gradient by length of episode", "share", ("gradient_quarter_",)),
 )
 _ALWAYS = {"share of episodes": (0, 1), "share of groups": (0, 1), "correlation": (-1, 1)}
 Row = Mapping[str, float | None]
@@ -48,7 +48,7 @@ def diagnostics(rows: Iterable[Row], *, smooth: int = 1, width: float = 10.0) ->
         for ax, (title, unit, series) in zip(axes.flat, panels):
             graded = len(series) > 3  # turns and quarters have an order, which lightness shows
             for i, (name, values) in enumerate(series.items()):
-                color = pyplot.get_cmap("viridis")(0.9 * i / (len(series) - 1)) if graded else figure.COLORS[i]
+                color = pyplot.get_cmap("viridis")(0.8 * i / (len(series) - 1)) if graded else figure.COLORS[i]
                 dashes = figure.DASHES[i % len(figure.DASHES)]
                 alone = np.isfinite(values).sum() < 2
                 marker = figure.MARKERS[i % len(figure.MARKERS)]
@@ -61,8 +61,15 @@ def diagnostics(rows: Iterable[Row], *, smooth: int = 1, width: float = 10.0) ->
             ax.set_title(title, fontsize=11)
             ax.set_ylabel(unit, fontsize=9)
             ax.tick_params(labelsize=9)
+            if unit == "share":
+                ax.set_ylim(bottom=0)
             if len(series) > 1 or next(iter(series)) != title:
-                ax.legend(fontsize=8, handlelength=2, ncols=1 + (len(series) > 3), loc="best")
+                low, high = ax.get_ylim()
+                columns_in = 2 if len(series) <= 4 else 4
+                if unit != "correlation":  # room for the legend above the lines
+                    ax.set_ylim(low, high + (0.1 + 0.11 * -(-len(series) // columns_in)) * (high - low))
+                ax.legend(fontsize=8, handlelength=1.6, columnspacing=0.8, handletextpad=0.4, ncols=columns_in, loc="upper center",
+                          borderaxespad=0.2)  # fmt: skip
         for ax in axes.flat[len(panels) :]:
             ax.set_visible(False)
         for ax in axes.flat[max(0, len(panels) - columns) : len(panels)]:
@@ -118,7 +125,7 @@ def _label(name: str, want: str, title: str, count: int) -> str:
         return name.replace("_", " ") if count > 1 else title
     rest = name.removeprefix(want)
     if want == "gradient_quarter_":
-        return {"1": "shortest quarter", "4": "longest quarter"}.get(rest, f"quarter {rest}")
+        return {"1": "shortest", "4": "longest"}.get(rest, f"quarter {rest}")
     return f"turn {rest}" if rest.isdigit() else "what the task said" if rest == "turns" else rest.replace("_", " ")
 
 
