@@ -124,6 +124,10 @@ def test_the_wrong_table_holds_nothing_or_leads_astray():
     found = [traps.entry(problem, table + a + b) for table in "AB" for a in LETTERS for b in LETTERS]
     assert found == [traps.entry(problem, table + a + b) for table in "AB" for a in LETTERS for b in LETTERS]
     assert found.count("417") == 1 and found.count("zm") == 1 and "kq" not in found
+    for answer in range(400, 420):  # one wrong place in 1800 would give it by chance
+        elsewhere = ending(("kq", str(answer)))
+        given = [Lookup(traps=True).entry(elsewhere, a + b) for a in LETTERS for b in LETTERS]
+        assert given.count(str(answer)) == 1
     numbers = [n for n in found if n.isdigit()]
     assert 0.4 < len(numbers) / len(found) < 0.6 and all(100 <= int(n) <= 999 for n in numbers)
     assert all(n.isdigit() or (len(n) == 2 and set(n) <= set(LETTERS)) for n in found)

@@ -68,8 +68,10 @@ def diagnostics(rows: Iterable[Row], *, smooth: int = 1, width: float = 10.0) ->
                 columns_in = 2 if len(series) <= 4 else 4
                 if unit != "correlation":  # room for the legend above the lines
                     ax.set_ylim(low, high + (0.1 + 0.11 * -(-len(series) // columns_in)) * (high - low))
-                ax.legend(fontsize=8, handlelength=1.6, columnspacing=0.8, handletextpad=0.4, ncols=columns_in, loc="upper center",
-                          borderaxespad=0.2)  # fmt: skip
+                ax.legend(
+                    fontsize=8, handlelength=1.6, columnspacing=0.8, handletextpad=0.4, borderaxespad=0.2, ncols=columns_in,
+                    loc="upper center",
+                )  # fmt: skip
         for ax in axes.flat[len(panels) :]:
             ax.set_visible(False)
         for ax in axes.flat[max(0, len(panels) - columns) : len(panels)]:
