@@ -7,12 +7,8 @@ Adam at 0.001, 8 rollouts a prompt, clip 0.2 and 0.4, one update for a batch; th
 - "online": GRPO on whole episodes of three turns, paid by their outcome, fresh problems in every step;
 - "cobalt": the pupil plays LOGGED problems 8 times each, three turns; of each problem the 4 trajectories of most varied progress
   are cut into contexts, and single attempts at these are trained with the recipe `cobalt`;
-- "random subset": the same with 4 informative trajectories at random;
-- "perturbed": as "cobalt", but in about half of the logged problems two examples have exchanged their outputs;
-- "first turns": as "cobalt", but only the bare prompts are kept: no context has an earlier attempt in it;
-- "refreshed": as "cobalt", with half of the problems; when half of the tokens are spent, the policy of that moment plays the
-  other half, and its contexts take the place of the first.
-Finished runs are kept in runs/cobalt.jsonl, and are not made again. About ten minutes on one core. Chapter 17 reads the result.
+- "perturbed": as "cobalt", but in about half of the logged problems two examples have exchanged their outputs.
+Finished runs are kept in runs/cobalt.jsonl, and are not made again. About five minutes on one core. Chapter 17 reads the result.
 """
 
 from __future__ import annotations
@@ -33,7 +29,7 @@ from workbench.tasks import Problem, Repair, partial
 
 HERE = Path(__file__).parent
 KEPT = HERE.parent / "runs" / "cobalt.jsonl"
-ARMS = ("online", "cobalt", "perturbed", "random subset", "refreshed", "first turns")
+ARMS = ("online", "cobalt", "perturbed")
 SEEDS, TOKENS, LOGGED, ROLLOUTS, TURNS, DEEPEST = 8, 24_000, 64, 8, 3, 8
 PROBLEMS, RATE = 128, 1e-3
 TASK = Repair(turns=TURNS)
@@ -47,41 +43,32 @@ def play(policy: models.LanguageModel, task: Repair, problems: list[Problem], si
     return partial.read(batch, problems, task, lambda ids: models.decode(policy.tokenizer, ids)), int(batch.mask.sum())
 
 
-def contexts(policy: models.LanguageModel, arm: str, seed: int, numbers: range) -> tuple[list[partial.Context], int]:
+def contexts(pupil: models.LanguageModel, arm: str, seed: int) -> tuple[list[partial.Context], int]:
     """The contexts of an arm, and what its log cost in tokens."""
     task = Repair(turns=TURNS, perturbed=0.5 if arm == "perturbed" else 0.0)
-    problems = [task.problem(number, seed=seed) for number in numbers]
-    logged, tokens = play(policy, task, problems, ROLLOUTS, seeding.integer(seed, "log", numbers.start))
-    kept = partial.choose(logged, 4, how="random" if arm == "random subset" else "max variance", seed=seed)
-    return partial.cut(kept, turns=(0,) if arm == "first turns" else None), tokens
+    problems = [task.problem(number, seed=seed) for number in range(LOGGED)]
+    logged, tokens = play(pupil, task, problems, ROLLOUTS, seeding.integer(seed, "log", 0))
+    return partial.cut(partial.choose(logged, 4)), tokens
 
 
 def run(job: tuple[str, int]) -> dict:
-    """One run of one arm; the arm "pupil" is nobody's pupil but itself."""
+    """One run of one arm; "pupil" is examined as it is."""
     arm, seed = job
     torch.set_num_threads(1)
     policy, began = models.load(HERE / "repair_pupil"), time.process_time()
-    made: dict = {"arm": arm, "seed": seed, "updates": 0, "contexts": [0] * TURNS, "log": 0}
-    spent = 0
-    for part, numbers in enumerate([] if arm == "pupil" else logs(arm)):
-        task: Repair | partial.Partial = TASK
-        if arm != "online":
-            cuts, tokens = contexts(policy, arm, seed, numbers)
-            task, spent = partial.Partial(TASK, tuple(cuts)), spent + tokens
-            made["log"] += tokens
-            made["contexts"] = [n + sum(c.turn == turn for c in cuts) for turn, n in enumerate(made["contexts"])]
-        most = TOKENS * (part + 1) // len(logs(arm))
-        recipe, prompts = (ONLINE, 8) if arm == "online" else (COBALT, 16)
-        for record in wb.train(policy, task, recipe, steps=1000, seed=seeding.integer(seed, part), prompts=prompts, lr=RATE):
-            spent, made["updates"] = spent + record.tokens, made["updates"] + 1
-            if spent >= most:
+    task: Repair | partial.Partial = TASK
+    recipe, prompts, spent, updates, made = ONLINE, 8, 0, 0, {}
+    if arm not in ("online", "pupil"):
+        cuts, spent = contexts(policy, arm, seed)
+        task, recipe, prompts = partial.Partial(TASK, tuple(cuts)), COBALT, 16
+        made = {"contexts": [sum(context.turn == turn for context in cuts) for turn in range(TURNS)], "log": spent}
+    if arm != "pupil":
+        for record in wb.train(policy, task, recipe, steps=1000, seed=seeding.integer(seed, 0), prompts=prompts, lr=RATE):
+            spent, updates = spent + record.tokens, record.step
+            if spent >= TOKENS:
                 break
-    return {**made, "tokens": spent, **examine(policy), "seconds": round(time.process_time() - began)}
-
-
-def logs(arm: str) -> list[range]:
-    """The numbers of the problems that are logged, for each time that it is done."""
-    return [range(LOGGED // 2), range(LOGGED // 2, LOGGED)] if arm == "refreshed" else [range(LOGGED)]
+    seconds = round(time.process_time() - began)
+    return {"arm": arm, "seed": seed, **made, "updates": updates, "tokens": spent, **examine(policy), "seconds": seconds}
 
 
 def examine(policy: models.LanguageModel) -> dict[str, list[float] | float]:
@@ -130,7 +117,7 @@ def main() -> None:
         for found in made([job for job in jobs if job not in known], int(sys.argv[1]) if len(sys.argv) > 1 else 1):
             file.write(json.dumps(found) + "\n")
             file.flush()
-            print({name: found[name] for name in ("arm", "seed", "updates", "contexts", "true", "lies", "seconds")}, flush=True)
+            print({name: found[name] for name in ("arm", "seed", "updates", "true", "lies", "seconds")}, flush=True)
             done.append(found)
     about = {
         "made by": "python data/cobalt.py",
