@@ -197,13 +197,16 @@ def open_path(graph: Diagram, x: str, y: str, given: Collection[str] = ()) -> Pa
     """
     if d_separated(graph, x, y, given):
         return None
-    return _open_path(graph.explicit, x, y, set(given))
+    return path_between(graph.explicit, x, y, set(given))
 
 
-def _open_path(
+def path_between(
     graph: nx.DiGraph, x: str, y: str, given: set[str], avoid: Collection[str] = (), *, colliders: bool = True
 ) -> Path | None:
-    """Breadth first over (node, whether it was entered through an arrowhead). `avoid`: nodes it must not pass."""
+    """A shortest open path in a graph whose hidden causes are nodes, or None.
+
+    Breadth first over (node, whether it was entered through an arrowhead). `avoid`: nodes it must not pass.
+    """
     open_colliders = set(given).union(*(nx.ancestors(graph, node) for node in given)) if colliders else set()
     start = (x, False)
     came: dict[tuple[Any, bool], tuple[Any, bool] | None] = {start: None}
@@ -282,7 +285,7 @@ def _with_outcome(graph: Diagram, outcome: str) -> Diagram:
     return Diagram(graph.directed, graph.bidirected, order, graph.hidden - {outcome}).projected()
 
 
-def _replace(graph: nx.DiGraph, action: str, looks_at: Collection[str]) -> nx.DiGraph:
+def replaced(graph: nx.DiGraph, action: str, looks_at: Collection[str]) -> nx.DiGraph:
     """The graph after the action's mechanism has been replaced by a policy."""
     changed = graph.copy()
     changed.remove_edges_from(list(graph.in_edges(action)))
@@ -290,7 +293,8 @@ def _replace(graph: nx.DiGraph, action: str, looks_at: Collection[str]) -> nx.Di
     return changed
 
 
-def _without_effects(graph: nx.DiGraph, action: str) -> nx.DiGraph:
+def without_effects(graph: nx.DiGraph, action: str) -> nx.DiGraph:
+    """The graph without the arrows out of the action."""
     changed = graph.copy()
     changed.remove_edges_from(list(graph.out_edges(action)))
     return changed
@@ -317,11 +321,11 @@ def admissible(graph: Diagram, sets: Mapping[str, Collection[str]], outcome: str
     for action in reversed(actions):
         looks_at = set(sets[action])
         if nx.has_path(now, action, outcome):
-            path = _open_path(_without_effects(now, action), action, outcome, looks_at)
+            path = path_between(without_effects(now, action), action, outcome, looks_at)
             if path is not None:
                 why = f"{_given(looks_at)}, {path} is open: {_explained(graph, path, looks_at, action)}"
                 return Verdict(None, why, path, action)
-        now = _replace(now, action, looks_at)
+        now = replaced(now, action, looks_at)
     return Verdict({a: frozenset(sets[a]) for a in actions}, _praise({a: frozenset(sets[a]) for a in actions}))
 
 
@@ -359,14 +363,14 @@ def _explained(graph: Diagram, path: Path, given: Collection[str], action: str) 
 
 def _failure(graph: Diagram, now: nx.DiGraph, action: str, outcome: str, scope: Collection[str]) -> Verdict:
     """No subset of `scope` separates: the reason, by a path that passes nothing one could look at if there is one."""
-    cut = _without_effects(now, action)
-    path = _open_path(cut, action, outcome, set(), scope, colliders=False)
+    cut = without_effects(now, action)
+    path = path_between(cut, action, outcome, set(), scope, colliders=False)
     if path is not None:
         why = f"nothing that {action} may look at closes {path}: {_explained(graph, path, (), action)}"
         return Verdict(None, why, path, action)
     above = nx.ancestors(cut, action) | nx.ancestors(cut, outcome)
     given = set(scope) & above
-    path = _open_path(cut, action, outcome, given)
+    path = path_between(cut, action, outcome, given)
     if path is None:
         raise RuntimeError(f"no open path between {action} and {outcome}, yet no separating set")
     why = (
@@ -391,7 +395,7 @@ def pi_backdoor(graph: Diagram, action: str, outcome: str, scope: Collection[str
     whole = graph.explicit
     if not nx.has_path(whole, action, outcome):
         return Verdict({action: frozenset()}, f"{action} has no effect on {outcome}, so any policy imitates")
-    found = nx.find_minimal_d_separator(_without_effects(whole, action), action, outcome, restricted=set(scope))
+    found = nx.find_minimal_d_separator(without_effects(whole, action), action, outcome, restricted=set(scope))
     if found is None:
         return _failure(graph, whole, action, outcome, scope)
     return Verdict({action: frozenset(found)}, _praise({action: frozenset(found)}))
@@ -512,7 +516,7 @@ def sequential_pi_backdoor(
     now = graph.explicit
     if first + 1 < len(ordered):
         for action, looks_at in reversed(_Sweep(graph, ordered[first + 1 :], outcome).sets().items()):
-            now = _replace(now, action, looks_at)
+            now = replaced(now, action, looks_at)
     action = ordered[first]
     return _failure(graph, now, action, outcome, _scope(graph, action, outcome, None))
 
@@ -522,10 +526,10 @@ def _reduced(graph: Diagram, sets: Sets, outcome: str) -> Sets:
     for action in reversed(sets):
         looks_at: Collection[str] = ()
         if nx.has_path(now, action, outcome):
-            cut = _without_effects(now, action)
+            cut = without_effects(now, action)
             looks_at = nx.find_minimal_d_separator(cut, action, outcome, restricted=set(sets[action]))
         found[action] = frozenset(looks_at)
-        now = _replace(now, action, looks_at)
+        now = replaced(now, action, looks_at)
     return {action: found[action] for action in sets}
 
 
@@ -549,9 +553,9 @@ def minimal_sets(graph: Diagram, actions: Collection[str], outcome: str) -> list
         options: Iterator[frozenset[str]] = iter([frozenset()])
         if nx.has_path(now, action, outcome):
             candidates = _scope(graph, action, outcome, None)
-            options = _separators(_without_effects(now, action), action, outcome, candidates)
+            options = _separators(without_effects(now, action), action, outcome, candidates)
         for looks_at in options:
-            choose(left - 1, _replace(now, action, looks_at), {**chosen, action: looks_at})
+            choose(left - 1, replaced(now, action, looks_at), {**chosen, action: looks_at})
 
     choose(len(ordered), graph.explicit, {})
     return sorted(found, key=lambda sets: [(len(looks_at), sorted(looks_at)) for looks_at in sets.values()])

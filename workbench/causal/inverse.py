@@ -18,7 +18,7 @@ from workbench.causal.bounds import Uncertainty
 from workbench.causal.games import certificate
 from workbench.causal.imitation import Certificate
 from workbench.causal.planning import robust_value, robust_value_iteration
-from workbench.causal.scm import Observed, _occupancy, as_policy
+from workbench.causal.scm import Observed, as_policy, occupancy_of
 
 
 class Apprentice(NamedTuple):
@@ -155,7 +155,7 @@ def _visits(known: Uncertainty, policy: np.ndarray, value: np.ndarray) -> np.nda
     """Occupancy [S,X] of a policy in the MDP that is worst for `value` [S]."""
     chosen = as_policy(policy, *known.reward_low.shape)
     kernel = np.einsum("sx,sxt->st", chosen, known.extreme(value))
-    return _occupancy(kernel, known.start, known.discount)[:, None] * chosen
+    return occupancy_of(kernel, known.start, known.discount)[:, None] * chosen
 
 
 def _jensen_shannon(p: np.ndarray, q: np.ndarray) -> float:

@@ -420,7 +420,7 @@ class ConfoundedMDP:
         acts = np.einsum("...u,...sux->...sxu", self.noise, self.choice)  # P(x, u | s)
         joint = np.einsum("...sxu,...sxut->...sxt", acts, self.kernel)
         expert = acts.sum(-1)
-        visits = _occupancy(joint.sum(-2), self.start, self.discount)
+        visits = occupancy_of(joint.sum(-2), self.start, self.discount)
         seen = np.einsum("...sxu,...sxu->...sx", acts, self.mean_reward)
         start = np.broadcast_to(self.start, visits.shape)
         return Observed(expert, joint, seen, visits[..., None] * expert, start, self.discount, self.low, self.high)
@@ -429,7 +429,7 @@ class ConfoundedMDP:
         """Discounted state-action distribution [S,X] of `policy` (actions [S], or probabilities [S,X]) under do."""
         policy = as_policy(policy, self.states, self.actions)
         kernel = np.einsum("...sx,...sxt->...st", policy, self.transitions)
-        return _occupancy(kernel, self.start, self.discount)[..., None] * policy
+        return occupancy_of(kernel, self.start, self.discount)[..., None] * policy
 
     def value(self, policy: Any) -> Any:
         """Exact normalised value of a learner's policy, actions [S] or probabilities [S,X]."""
@@ -490,7 +490,7 @@ def as_policy(policy: Any, states: int, actions: int) -> np.ndarray:
     return distribution(policy, "the policy")
 
 
-def _occupancy(kernel: np.ndarray, start: np.ndarray, discount: float) -> np.ndarray:
+def occupancy_of(kernel: np.ndarray, start: np.ndarray, discount: float) -> np.ndarray:
     """Normalised discounted state distribution [..., S] of a chain kernel [..., S, S]."""
     system = np.eye(kernel.shape[-1]) - discount * np.swapaxes(kernel, -1, -2)
     start = np.broadcast_to(start, kernel.shape[:-1])

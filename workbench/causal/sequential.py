@@ -17,7 +17,7 @@ import networkx as nx
 import numpy as np
 
 from workbench.causal.games import zero_sum
-from workbench.causal.graph import Diagram, Verdict, _open_path, _replace, _without_effects, of_model
+from workbench.causal.graph import Diagram, Verdict, of_model, path_between, replaced, without_effects
 from workbench.causal.imitation import DIAGRAM, POSITIVE, Certificate, of_game
 from workbench.causal.scm import Chance
 from workbench.causal.worlds import Problem
@@ -64,12 +64,12 @@ def plannable(graph: Diagram, scopes: Scopes, outcome: str) -> Verdict:
     for number, action in enumerate(actions):
         now = graph.explicit
         for later in actions[number + 1 :]:
-            now = _replace(now, later, ())
+            now = replaced(now, later, ())
         seen = {name for name in graph.before(action) if name in looked_at or name in actions}
-        cut = _without_effects(now, action)
+        cut = without_effects(now, action)
         for target in (outcome, *sorted(looked_at - seen - {action})):
             if target not in actions and not nx.is_d_separator(cut, action, target, seen):
-                path = _open_path(cut, action, target, seen)
+                path = path_between(cut, action, target, seen)
                 given = " and ".join(sorted(seen)) or "nothing"
                 return Verdict(None, f"given {given}, {path} is open: {action} tells of a hidden cause of {target}", path, action)
     sets = {action: frozenset(scopes[action]) for action in actions}
