@@ -438,9 +438,8 @@ def through(on):
     return recorded["through"]["+".join(layer for layer in LAYERS if layer in on) or "nothing"]
 
 
-def layers(namespaces=True, landlock=True, seccomp=False, rlimits=True):
-    chosen = [name for name, on in zip(LAYERS, (namespaces, landlock, seccomp, rlimits)) if on]
-    columns = {"all four": LAYERS} | {f"only\n{name}": [name] for name in LAYERS} | {"none": [], "your\nchoice": chosen}
+def table(columns):
+    """A figure with a row for each act and a column for each set of layers."""
     fig, ax = plt.subplots(figsize=(8.6, 4.6))
     ax.grid(False)
     for j, on in enumerate(columns.values()):
@@ -449,10 +448,18 @@ def layers(namespaces=True, landlock=True, seccomp=False, rlimits=True):
             color = plots.COLORS[1] if open_ else "#eef2f5"
             ax.add_patch(plt.Rectangle((j - 0.46, i - 0.44), 0.92, 0.88, facecolor=color, edgecolor="#aaaaaa"))
             ax.text(j, i, "through" if open_ else "·", ha="center", va="center", fontsize=9, color="white" if open_ else "#888888")
-    ax.set(xlim=(-0.55, 6.55), ylim=(len(recorded["acts"]) - 0.45, -0.55))
-    ax.axvline(5.5, color="#444444", linewidth=1)
-    ax.set_xticks(range(7), columns)
+    ax.set(xlim=(-0.55, len(columns) - 0.45), ylim=(len(recorded["acts"]) - 0.45, -0.55))
+    ax.set_xticks(range(len(columns)), columns)
     ax.set_yticks(range(len(recorded["acts"])), recorded["acts"])
+    return fig
+
+
+# %%
+def layers(namespaces=True, landlock=True, seccomp=False, rlimits=True):
+    chosen = [name for name, on in zip(LAYERS, (namespaces, landlock, seccomp, rlimits)) if on]
+    columns = {"all four": LAYERS} | {f"only\n{name}": [name] for name in LAYERS} | {"none": [], "your\nchoice": chosen}
+    fig = table(columns)
+    fig.axes[0].axvline(5.5, color="#444444", linewidth=1)
     count = {name.replace("\n", " "): len(through(on)) for name, on in columns.items()}
     alt = "Acts that get through, of twelve: " + ", ".join(f"{name} {n}" for name, n in count.items())
     plots.show(fig, alt + ".", caption=f"Your choice: {', '.join(chosen) or 'no layer at all'}. Orange: nothing stopped it.")
