@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import math
-import os
 import random
 import signal
 import subprocess
@@ -28,7 +28,9 @@ from workbench.sandbox import (
     Unavailable,
     Verdict,
     best,
+    describe,
     printable,
+    soak,
     suite,
     tiers,
 )
@@ -244,13 +246,6 @@ def test_results_are_remembered_only_when_asked(monkeypatch):
         assert len(runs) == expected
 
 
-def _zygotes(pool):
-    workers = [pool.idle.get() for _ in range(pool.workers)]
-    for worker in workers:
-        pool.idle.put(worker)
-    return [worker.process.pid for worker in workers if worker is not None]
-
-
 def test_whatever_is_killed_every_caller_gets_a_verdict_and_nothing_is_left():
     """Zygotes, the first processes of their namespaces, children that wait and children that run, at random."""
     rng, stop, killed = random.Random(0), threading.Event(), []
@@ -382,15 +377,31 @@ def test_no_process_outlives_a_killed_judge():
     assert alive == []
 
 
-def test_many_programs_leave_nothing_behind(pool):
-    def held():
-        zygote = psutil.Process(_zygotes(pool)[0])
-        return len(os.listdir("/proc/self/fd")), threading.active_count(), zygote.num_fds()
+def test_many_programs_leave_nothing_behind(monkeypatch):
+    best()
+    monkeypatch.setattr(soak, "SETTLED", 100)
+    found = soak.soak(200, workers=1, show=lambda line: None)
+    assert found["programs"] == 200 and found["verdicts"] == {
+        "pass": 285, "wrong answer": 3, "exception": 3, "memory": 3, "protocol": 3, "unsupported value": 3
+    }  # fmt: skip
+    before, after = found["before"], found["after"]
+    for name, held in after.items():
+        assert held < before[name] + 1000 if "memory" in name else held == before[name], name  # kB
 
-    pool.judge([(DOUBLE, TESTS)] * 20)
-    before = held()
-    pool.judge([(DOUBLE, TESTS), ("def double(x): return [[[", TESTS)] * 150)
-    assert held() == before
+
+def test_what_contains_programs_is_plain_data_for_the_record_of_a_run(monkeypatch):
+    found = describe()
+    assert json.loads(json.dumps(found)) == found
+    assert found["tier"] == str(best()) and found["layers"] == best().settings and found["refused"] == list(tiers.ACTS)
+    monkeypatch.setattr(tiers, "probe", lambda tier: tiers.Probe(tier, () if tier is Tier.NO_FILES else ("opens a socket",)))
+    for worse, tier in ((lambda: Tier.NO_FILES, str(Tier.NO_FILES)), (_unavailable, None)):
+        monkeypatch.setattr(tiers, "best", worse)
+        found = describe()
+        assert found["tier"] == tier and found["others"][str(Tier.FULL)] == "does not stop a program that opens a socket"
+
+
+def _unavailable():
+    raise Unavailable("nothing holds")
 
 
 def test_a_pool_needs_workers_and_a_promise():

@@ -347,7 +347,7 @@ class Pool:
         Raises:
             ValueError: tests that cannot be read; before anything runs.
         """
-        return self.threads.submit(self._judge, program, suite(tests), limits or self.limits)
+        return self._submit(program, suite(tests), limits)
 
     def judge(
         self, jobs: Iterable[tuple[str, Tests]], *, limits: Limits | None = None,
@@ -361,7 +361,7 @@ class Pool:
             ValueError: tests that cannot be read; before anything runs.
         """
         ready = [(program, suite(tests)) for program, tests in jobs]
-        futures = [self.threads.submit(self._judge, program, tests, limits or self.limits) for program, tests in ready]
+        futures = [self._submit(program, tests, limits) for program, tests in ready]
         ended: queue.SimpleQueue[Future] = queue.SimpleQueue()  # as_completed would not notice that the pool has been closed
         for future in futures:
             future.add_done_callback(ended.put)
@@ -385,7 +385,7 @@ class Pool:
         `progress` is called in the loop's thread. If the waiting is cancelled, so are the programs that have not begun.
         """
         ready = [(program, suite(tests)) for program, tests in jobs]
-        futures = [self.threads.submit(self._judge, program, tests, limits or self.limits) for program, tests in ready]
+        futures = [self._submit(program, tests, limits) for program, tests in ready]
         loop, ended = asyncio.get_running_loop(), asyncio.Queue[Future]()
         for future in futures:
             future.add_done_callback(lambda future: loop.call_soon_threadsafe(ended.put_nowait, future))
@@ -399,6 +399,14 @@ class Pool:
                 future.cancel()
             raise
         return [self._found(future, tests) for future, (_, tests) in zip(futures, ready)]
+
+    def _submit(self, program: str, tests: Suite, limits: Limits | None) -> Future[Result]:
+        try:
+            return self.threads.submit(self._judge, program, tests, limits or self.limits)
+        except RuntimeError:
+            closed: Future[Result] = Future()
+            closed.set_result(self._failed(tests, "the pool was closed"))
+            return closed
 
     def _found(self, future: Future[Result], tests: Suite) -> Result:
         """What came of a job, also if the pool was closed before its turn."""
