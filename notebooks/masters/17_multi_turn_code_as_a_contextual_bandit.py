@@ -503,7 +503,8 @@ print(f"cobalt - online{line}   8 - 1: {interval(gain[:, 7] - gain[:, 0])}")
 
 # %% [markdown]
 # Read it as chapter 21 will teach you to. Neither method is ahead at one, at three or at eight attempts: every interval of a difference contains 0,
-# and all but the first are wide enough to hide ten points either way. With so few tokens *nobody can say which is better*, and neither can we.
+# and all but the first are wide enough to hide ten points either way. And look at the dotted line: from the second attempt on, neither is above the pupil
+# that it started from. 24,000 tokens are about thirty updates, and that is too little for either: it is not known here *which is better*.
 # (The paper, with models of eight billion parameters, reports Cobalt ahead of online GRPO.)
 #
 # The last column is the one to think about: what seven more attempts add to the first. For *online* it is more than for *cobalt* in these runs, though the
@@ -569,7 +570,7 @@ for what in ("true", "lies"):
 # sense: hardly any program satisfies the exchanged examples or writes a wrong pair down. They are too small to please the wrong test; they only stop
 # believing the right answer.
 #
-# Two things can be kept. The *failure* is real and easy to see: **with wrong tests more attempts make it worse**, while with right ones they help, and one
+# Two things can be kept. The *failure* is real and easy to see: **with wrong tests, many attempts end worse than one**, while with right ones they help, and one
 # figure that stops at three attempts would have shown neither. And a remedy from a paper is a hypothesis here, like any other: ours came out
 # empty at this size and this budget, which says little about theirs.
 #
