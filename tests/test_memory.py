@@ -1,9 +1,13 @@
 """Parts that look back: what they keep and what they do with it; and where there is nothing to do, they are GRPO."""
 
 import copy
+import importlib.util
 import itertools
+import json
 import math
+import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +19,8 @@ from workbench import objective as o
 from workbench.batch import Batch, Dialogue, Origin, Segment, Stop
 from workbench.tasks import Problem, Reply, Unlock
 from workbench.tasks.base import play
+
+DATA = Path(__file__).parent.parent / "data"
 
 
 class Letters:
@@ -391,3 +397,52 @@ def test_hints_tell_of_the_lock_and_leave_it_the_same():
 def test_locks_that_cannot_be_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Unlock(**settings)
+
+
+# ---- the record of what they do -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def script():
+    """data/memory.py as a module."""
+    spec = importlib.util.spec_from_file_location("memory_record", DATA / "memory.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_record_is_what_its_script_makes_of_its_scores(script):
+    rows = json.loads((DATA / "memory.json").read_text())["rows"]
+    names = [recipe.name for recipe in recipes.memory.RECIPES]
+    assert names == [row["method"] for row in rows] == [claim.method for claim in script.CLAIMS]
+    for row, claim in zip(rows, script.CLAIMS):
+        assert (row["claim"], row["setting"], row["measure"]) == (claim.says, claim.where, claim.measure)
+        assert list(row["scores"]) == list(claim.arms) and {len(scores) for scores in row["scores"].values()} == {script.SEEDS}
+        assert script.SEEDS >= 8
+        again = script.row(claim, {arm: [{claim.measure: score} for score in scores] for arm, scores in row["scores"].items()})
+        assert (again["against"], again["verdict"]) == (row["against"], row["verdict"])
+        main, *others = [{name: r[name] for name in ("effect", "low", "high")} for r in (row, *row["ablation"].values())]
+        assert main == pytest.approx({name: again[name] for name in main}, abs=2e-4)
+        assert others == [pytest.approx(found, abs=2e-4) for found in again["ablation"].values()]
+
+
+def test_a_run_of_the_record_comes_out_again(script):
+    rows = json.loads((DATA / "memory.json").read_text())["rows"]
+    claim = next(claim for claim in script.CLAIMS if claim.method == "llds")
+    recorded = next(row for row in rows if row["method"] == "llds")["scores"]["llds"][0]
+    assert script.scores(claim.setting, claim.arms["llds"], 0)["success"] == pytest.approx(recorded, abs=0.05)
+
+
+def test_the_table_that_presses_is_trained_on_what_it_sampled_and_opens_a_lock_by_luck(script):
+    policy = script.Presser(script.SHORT, formed=20.0, called=20.0)
+    hinted = [script.SHORT.hinted(script.SHORT.problem(n), (0,) if n % 2 else ()) for n in range(40)]
+    engine = script.Table(policy)
+    batch = wb.sample.rollout(engine, script.SHORT, policy.tokenizer, hinted, group_size=50, seed=0)
+    said = policy.evaluate(batch)
+    torch.testing.assert_close(said.logp.detach(), batch.logp_old, rtol=0, atol=1e-6)
+    chance, found = script.SHORT.chance(), batch.outcome.mean().item()
+    assert abs(found - chance) < 4 * math.sqrt(chance * (1 - chance) / len(batch))
+    eager = script.Presser(script.SHORT, follows=30.0, formed=20.0, called=20.0)
+    shown = [script.SHORT.hinted(script.SHORT.problem(n), (0, 1)) for n in range(20)]
+    assert (wb.sample.rollout(script.Table(eager), script.SHORT, eager.tokenizer, shown, group_size=1, seed=0).outcome == 1).all()
