@@ -237,7 +237,9 @@ def coin_flips(groups=4000, size=8, gamma=0.9, seed=0):
 def standardised(returns, axes, of=None):
     """Minus mean, over standard deviation, of the pool `of` along `axes`; where nothing varies, 0."""
     of = returns if of is None else of
-    mean, std = np.nanmean(of, axes, keepdims=True), np.nanstd(of, axes, keepdims=True)
+    count = np.maximum(np.isfinite(of).sum(axes, keepdims=True), 1)
+    mean = np.nansum(of, axes, keepdims=True) / count
+    std = np.sqrt(np.nansum((of - mean) ** 2, axes, keepdims=True) / count)
     return np.where(std > 1e-9, (returns - mean) / np.maximum(std, 1e-9), 0 * returns)
 
 
