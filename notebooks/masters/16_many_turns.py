@@ -23,7 +23,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
-from ipywidgets import SelectionSlider
+from ipywidgets import FloatSlider, SelectionSlider
 
 import workbench as wb
 from workbench import models, objective, plots, recipes, sample, stats, tasks
@@ -265,7 +265,7 @@ def draw(gamma=0.9):
     plots.show(fig, alt, "Nothing in these dialogues depends on the turn. " + "; ".join(words))
 
 
-plots.play(draw, gamma=(0.5, 1.0, 0.1))
+plots.play(draw, gamma=FloatSlider(value=0.9, min=0.5, max=1.0, step=0.1))
 
 # %% [markdown]
 # Like with like gives every turn 0 on average, whatever $\gamma$ is. The flat pool gives first turns less and last turns more, *because of
