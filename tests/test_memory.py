@@ -98,13 +98,13 @@ def test_a_failed_group_gets_one_success_of_its_own_problem():
     rewards = o.outcome()(batch)
     past = o.keep_successes(None, episodes([1, 1, 1], [0, 0, 1], [40, 41, 42]), torch.tensor([70, 70, 30]), 8)
     drawn = Counter()
-    for seed in range(200):
+    for seed in range(50):
         mixed = o.replay()(batch, rewards, problem, past, seeding.generator(seed, "test"))
         assert mixed.group.tolist() == [4, 4, 6, 6, 9, 9, 4]  # 6 has a success, 9 has none stored
         assert mixed.tokens[:6, 2].tolist() == [11, 12, 13, 14, 15, 16] and mixed.outcome.tolist() == [0, 0, 1, 0, 0, 0, 1]
         assert mixed.origin.tolist() == [Origin.ON_POLICY] * 6 + [Origin.REPLAY]
         drawn[int(mixed.tokens[6, 2])] += 1
-    assert set(drawn) == {40, 41} and abs(drawn[40] - 100) < 40
+    assert set(drawn) == {40, 41} and abs(drawn[40] - 25) < 15
     rng = seeding.generator(0, "test")
     assert o.replay()(batch, rewards, problem, None, rng) is batch
     assert o.replay()(batch, rewards + 0.2, problem, past, rng) is batch  # at the threshold a group has not failed
