@@ -100,7 +100,7 @@ def study_of(condition: str) -> wb.study.Study:
     """One condition's comparison; runs that are in build/gtpo already are not made again."""
     updates = UPDATES if condition == MAIN else SHORT
     if condition == "repair":
-        arms = [name for name in ARMS if name != "grpo-min"]  # no turn of repair is malformed, so it is grpo
+        arms = tuple(ARMS)
         task = text(tasks.get("repair"), start=HERE / "repair_pupil", evaluate_every=10)
     else:
         seen, trained, arms = CONDITIONS[condition]
