@@ -21,11 +21,7 @@ import workbench as wb
 from workbench import models, recipes, tasks
 from workbench.loop import copy_into, trainable
 from workbench.objective import (
-    episode_advantage,
     gated_outcome,
-    outcome,
-    similarity,
-    turn_penalty,
     turn_returns,
 )
 from workbench.study import text
@@ -39,32 +35,31 @@ ARMS = {
     "grpo": grpo,
     "grpo-min": grpo.but("grpo-min", reward=gated_outcome()),
     "gtpo": gtpo,
-    "gtpo-no-turn-rewards": gtpo.but("gtpo-no-turn-rewards", reward=(outcome(), similarity())),
-    "gtpo-no-returns": gtpo.but("gtpo-no-returns", advantage=episode_advantage(floor=0.3)),
-    "gtpo-no-shaping": gtpo.but("gtpo-no-shaping", reward=(outcome(), turn_penalty())),
+    "gtpo-no-turn-rewards": recipes.get("gtpo_without_turn_rewards"),
+    "gtpo-no-returns": recipes.get("gtpo_without_returns"),
+    "gtpo-no-shaping": recipes.get("gtpo_without_shaping"),
     "gtpo-floor-.05": gtpo.but("gtpo-floor-.05", advantage=turn_returns(floor=0.05)),
 }
 MAIN = "noise .5, slack 3"
 FEW = ("grpo", "gtpo", "gtpo-floor-.05")
-# condition: (what the pupil saw, the task it is trained on, arms)
+# condition: (noise of the pupil's demonstrations, slack, arms)
 CONDITIONS = {
-    MAIN: ({"malformed": 0.5}, {"slack": 3}, tuple(ARMS)),
-    "noise .5, slack 1": ({"malformed": 0.5}, {"slack": 1}, FEW),
-    "noise .5, slack 0": ({"malformed": 0.5}, {"slack": 0}, FEW),
-    "noise .2, slack 3": ({"malformed": 0.2}, {"slack": 3}, FEW),
-    "noise .2, slack 1": ({"malformed": 0.2}, {"slack": 1}, FEW),
-    "noise .2, slack 0": ({"malformed": 0.2}, {"slack": 0}, FEW),
-    "useless calls": ({"malformed": 0.2, "useless": 0.5}, {"slack": 3}, FEW),
+    MAIN: (0.5, 3, tuple(ARMS)),
+    "noise .5, slack 1": (0.5, 1, FEW),
+    "noise .5, slack 0": (0.5, 0, FEW),
+    "noise .2, slack 3": (0.2, 3, FEW),
+    "noise .2, slack 1": (0.2, 1, FEW),
+    "noise .2, slack 0": (0.2, 0, FEW),
 }
 
 
-def pupil(seed: int, malformed: float, useless: float = 0.0) -> models.LanguageModel:
+def pupil(seed: int, malformed: float) -> models.LanguageModel:
     """The pupil of a seed, made once and kept in build/gtpo."""
     policy = models.tiny("0.1m", seed=seed)
     clean = tasks.get("calculator", malformed=0.3)
     _taught(policy, BUILD / f"lessons-{seed}", clean, steps=LESSONS, lr=4e-3, error_rate=0.0, seed=seed)
-    messy = tasks.get("calculator", malformed=malformed, useless=useless)
-    folder = BUILD / f"pupil-{seed}-{malformed}-{useless}"
+    messy = tasks.get("calculator", malformed=malformed)
+    folder = BUILD / f"pupil-{seed}-{malformed}"
     return _taught(policy, folder, messy, steps=CARELESS, lr=1e-3, error_rate=0.5, seed=seed)
 
 
@@ -103,10 +98,9 @@ def study_of(condition: str) -> wb.study.Study:
         arms = tuple(ARMS)
         task = text(tasks.get("repair"), start=HERE / "repair_pupil", evaluate_every=10)
     else:
-        seen, trained, arms = CONDITIONS[condition]
-        noise, useless = seen["malformed"], seen.get("useless", 0.0)
-        calculator = tasks.get("calculator", malformed=noise, **trained)
-        task = text(calculator, start=functools.partial(pupil, malformed=noise, useless=useless), evaluate_every=10)
+        noise, slack, arms = CONDITIONS[condition]
+        calculator = tasks.get("calculator", malformed=noise, slack=slack)
+        task = text(calculator, start=functools.partial(pupil, malformed=noise), evaluate_every=10)
     return wb.compare(
         {name: ARMS[name] for name in arms}, task, seeds(), budget=f"{updates} updates", store=BUILD / "runs",
         name=condition.replace(" ", "-").replace(",", "").replace(".", ""), workers=1,
