@@ -22,8 +22,8 @@ def dialogues(seed=0, rollouts=12) -> list[Dialogue]:
         segments = []
         for ids in turns:
             segments += [Segment(ids, [-0.5 - 0.01 * i for i in ids]), Segment([9] * int(rng.integers(1, 3)))]
-        stop = Stop(int(rng.choice([0, 0, 0, 1, 2, 3])))
-        outcome = float(rng.random() < 0.5) if stop is Stop.DONE else 0.0
+        stop = Stop(int(rng.choice([0, 0, 0, 0, 0, 0, 1, 2, 3])))
+        outcome = float(rng.random() < 0.6) if stop is Stop.DONE else 0.0
         rewards = [-float(rng.random() < 0.15) for _ in turns]
         made.append(Dialogue([1, 2, 3], number % 3, segments[:-1], rewards, outcome, stop, rollout=number))
     return made
@@ -47,7 +47,10 @@ def whole_and_cut(seed=0) -> tuple[Batch, Batch]:
     rng = seeding.generator(seed, "cuts")
     rows = dialogues(seed)
     pieces = [cut(d, [j for j in range(1, d.turns) if rng.random() < 0.6]) for d in rows]
-    return Batch.from_dialogues(rows), Batch.from_dialogues([row for piece in pieces for row in piece])
+    whole, batch = Batch.from_dialogues(rows), Batch.from_dialogues([row for piece in pieces for row in piece])
+    several = batch.rollout.bincount() > 1
+    assert 1 < whole.outcome[several].sum() < several.sum() - 1  # else there is little that could go wrong
+    return whole, batch
 
 
 def given(batch: Batch, recipe) -> dict:
