@@ -64,6 +64,13 @@ def test_the_map_has_five_squares_for_it_none_against_and_no_floor_that_decides(
     assert min(per_seed(frame, square, "grpo", looks=[0]).mean() for square in SQUARES) > 25
 
 
+def test_on_repair_where_hardly_a_turn_is_malformed_it_is_a_tie(frame):
+    arms = sorted(set(frame[frame.condition == "repair"].arm) - {"grpo"})
+    found = [gap(frame, "repair", arm, looks=(10, 20)) for arm in arms]
+    assert len(arms) == 6 and all(one.low < 0 < one.high and abs(one.estimate) < 0.5 for one in found)
+    assert per_seed(frame, "repair", "grpo", "malformed", [10]).mean() < 3
+
+
 def test_the_mask_is_no_bookkeeping():
     rows = pd.DataFrame(json.loads((DATA / "unmasked.json").read_text())["rows"])
 

@@ -756,6 +756,15 @@ for noise, slack in itertools.product(NOISE, SLACK):
 # squares are no law, but that is the condition to look for in a task of yours before you hope for much: **mistakes that show in one turn,
 # that are frequent, and that the outcome does not already punish.**
 #
+# That condition makes a prediction. On `repair`, where a formula is put right over several turns (chapter 17), hardly a turn is malformed: credit
+# by turns should change nothing there. (One pupil for all eight runs this time; they differ in prompts and samples.)
+
+# %%
+table("repair")
+
+# %% [markdown]
+# A tie, and a narrow one: no arm is further than half a point from GRPO, and every interval holds zero.
+#
 # One more thing in the right-hand panel. The two bands lie on top of each other, and yet the difference is decided in most squares. The bands
 # say how much *pupils* differ, and they differ a great deal; the difference is taken pupil by pupil, and of that they say nothing. Do not read
 # a comparison off two overlapping bands.
