@@ -765,7 +765,7 @@ table("repair")
 # %% [markdown]
 # A tie, and a narrow one: no arm is further than half a point from GRPO, and every interval holds zero.
 #
-# One more thing in the right-hand panel. The two bands lie on top of each other, and yet the difference is decided in most squares. The bands
+# One more thing, in the right-hand panel of the map. The two bands lie on top of each other, and yet the difference is decided in most squares. The bands
 # say how much *pupils* differ, and they differ a great deal; the difference is taken pupil by pupil, and of that they say nothing. Do not read
 # a comparison off two overlapping bands.
 #
