@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import workbench as wb
-from workbench import models, recipes, tasks
+from workbench import models, recipes, sandbox, tasks
 from workbench.loop import restore
 from workbench.objective import (
     entropy_bonus,
@@ -43,13 +43,13 @@ class Digits:
     tools = ()
     max_turns = 1
     max_tokens = 16
-    hints = 2
+    hints = 3
 
     def problem(self, index, *, split="train", seed=0):
         return Problem(f"{split[1]}{index}", "12")
 
     def hinted(self, problem, hints):
-        return Problem("".join("?!"[hint] for hint in hints) + problem.prompt, "12")
+        return Problem("".join("?!*"[hint] for hint in hints) + problem.prompt, "12")
 
     def episode(self, problem):
         return self
@@ -472,9 +472,14 @@ def test_the_record_says_what_happened(policy):
 
 
 def test_every_recipe_trains_a_step(warm):
+    class Paid(Digits):  # by the turn too: some recipes look at nothing else
+        def step(self, text):
+            reply = super().step(text)
+            return Reply(None, reply.outcome, True, reply.outcome)
+
     for name in recipes.names():
         policy = copy.deepcopy(warm)
-        (record,) = train(policy, name, steps=1, prompts=2)
+        (record,) = train(policy, name, Paid(), steps=1, prompts=2)
         assert record.gradient_norm > 0 and not torch.equal(weights(policy), weights(warm)), name
 
 
@@ -494,3 +499,11 @@ def test_it_learns(warm):
             found.append(wb.evaluate(policy, Digits(), problems=40, temperature=1.0).success)
     assert permutation_test(ends[Digits], ends[Letters], seed=0, paired=True) <= 2 / 2**6
     assert sum(ends[Digits]) / 6 > sum(ends[Letters]) / 6 + 0.3
+
+
+def test_a_run_judged_in_the_sandbox_says_in_which_tier(tmp_path):
+    for name in ("programs", "addition"):
+        for _ in wb.sft(models.tiny("0.1m", seed=0), name, steps=1, batch_size=2, seed=0, run=tmp_path / name):
+            pass
+        made_with = json.loads((tmp_path / name / "config.json").read_text())["made_with"]
+        assert made_with.get("sandbox") == (json.loads(json.dumps(sandbox.describe())) if name == "programs" else None)

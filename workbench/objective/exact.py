@@ -207,7 +207,7 @@ class _World:
         if self.reference is not None:
             logp_ref = on_arm(self.reference.double().log_softmax(1)[context].gather(1, arms[:, None])[:, 0])
         entropy = on_arm(entropy_each)
-        same = {name: torch.zeros_like(entropy) for name in ("answer", "implicit") if name in needs(self.recipe)}
+        same: dict[str, Any] = {name: torch.zeros_like(entropy) for name in ("answer", "implicit") if name in needs(self.recipe)}
         if "turn_entropy" in needs(self.recipe):
             same["entropy_past"] = torch.full_like(entropy, math.nan)  # the first update: nothing is usual yet
         prepared = prepare(self.recipe, batch, entropy=entropy, values=values, logp_ref=logp_ref, **same)
