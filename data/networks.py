@@ -63,8 +63,8 @@ def main() -> None:
     about = {
         "made by": "python data/networks.py",
         "made with": f"torch {torch.__version__.split('+')[0]}, one thread of a CPU",
-        "fields": f"values: exact mean outcome of the learned policies, seeds 0 to {SEEDS - 1}; expert, exact copy: the expert's, "
-        "and that of the exact conditional distribution of the actions given what is looked at",
+        "fields": f"values: exact mean outcome of the learned policies, seeds 0 to {SEEDS - 1}; expert, exact copy: the "
+        "expert's, and that of the exact conditional distribution of the actions given what is looked at",
     }
     lines = ",\n  ".join(json.dumps(row) for row in rows)
     page = json.dumps(about, indent=1) + f',\n "rows": [\n  {lines}\n ]\n}}\n'

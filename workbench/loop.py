@@ -124,15 +124,16 @@ class State:
 
 def loop(
     advance: Callable[[int], R], state: State, steps: int, seed: int, run: str | Path | None, config: dict[str, Any],
-    checkpoint_every: int, threads: int | None, progress: bool,
+    checkpoint_every: int, threads: int | None, progress: bool, made_with: Mapping[str, Any],
 ) -> Generator[R, None, None]:  # fmt: skip
     """Ask `advance` for the steps after those done so far, up to `steps`, and yield their records.
 
     Args:
         advance: makes step number n: changes `state` and returns the record. All its randomness comes from n.
         run: the folder, or None to keep nothing. config: what must be equal to go on in a folder; "kind" names it.
+        made_with: what a reader should know of the machine, besides versions.
     """
-    folder = RunFolder(run, config, made_with=_made_with(threads)) if run is not None else None
+    folder = RunFolder(run, config, made_with=_made_with(threads) | dict(made_with)) if run is not None else None
     good: Tensors = {}  # with `memory`, the state after step `done`
     memory = state.memory
     bar, done, saved = None, 0, 0

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from workbench import models, objective, recipes, sample, seeding, stats, tasks
+from workbench import models, objective, recipes, sample, sandbox, seeding, stats, tasks
 from workbench.batch import Batch, Dialogue, Origin, Stop
 from workbench.diagnostics import diagnose
 from workbench.loop import State, device_of, loop, trainable, use_threads
@@ -176,7 +176,7 @@ def sft(
         "batch_size": batch_size, "lr": lr, "error_rate": error_rate, "max_grad_norm": max_grad_norm,
         "evaluate_every": evaluate_every,
     }  # fmt: skip
-    return loop(advance, state, steps, seed, run, config, checkpoint_every, threads, progress)
+    return loop(advance, state, steps, seed, run, config, checkpoint_every, threads, progress, _judged_by(task))
 
 
 def train(
@@ -236,7 +236,7 @@ def train(
         "engine": type(sampler).__name__, "recompute_logp": recompute_logp, "rows_per_pass": rows_per_pass,
         "evaluate_every": evaluate_every,
     }  # fmt: skip
-    return loop(advance, state, steps, seed, run, config, checkpoint_every, threads, progress)
+    return loop(advance, state, steps, seed, run, config, checkpoint_every, threads, progress, _judged_by(task))
 
 
 def evaluate(
@@ -613,8 +613,13 @@ def _due(step: int, every: int) -> bool:
 
 def _settings(task: tasks.Task) -> dict[str, Any]:
     known = dataclasses.asdict(task) if dataclasses.is_dataclass(task) and not isinstance(task, type) else vars(task)
-    plain = {key: value for key, value in known.items() if isinstance(value, (bool, int, float, str, tuple, list))}
+    plain = {key: value for key, value in known.items() if isinstance(value, (bool, int, float, str, tuple, list, dict))}
     return {"name": task.name, **plain}
+
+
+def _judged_by(task: tasks.Task) -> dict[str, Any]:
+    """For a task whose verdicts come from the sandbox: its tier and what each layer refused when it was tried."""
+    return {"sandbox": sandbox.describe()} if getattr(task, "sandboxed", False) else {}
 
 
 def _policy_settings(policy: Any) -> dict[str, Any]:

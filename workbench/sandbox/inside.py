@@ -59,6 +59,7 @@ def perform(program: int, answers: int) -> None:
 
 
 def say(to: int, kind: int, data: bytes = b"") -> None:
+    """Write one message: its length, its kind, its data."""
     data = struct.pack(">IB", len(data) + 1, kind) + data
     while data:
         data = data[os.write(to, data) :]

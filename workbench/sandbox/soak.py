@@ -110,6 +110,7 @@ def _files(process: int) -> int:
 
 
 def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n\n")[0])
     parser.add_argument("programs", type=int)
     parser.add_argument("--workers", type=int)

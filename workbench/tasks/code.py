@@ -104,6 +104,7 @@ class Programs(Drawn):
     examples: int = 3
 
     name = "programs"
+    sandboxed = True
     tools = ()
     max_turns = 1
     max_tokens = 12
@@ -168,6 +169,7 @@ class Repair(Drawn):
     lookups: float = 0.0
 
     name = "repair"
+    sandboxed = True
     tools = ()
 
     def __post_init__(self) -> None:
@@ -407,6 +409,7 @@ class Katas(Drawn):
     """
 
     name = "katas"
+    sandboxed = True
     tools = ()
     max_turns = 1
     max_tokens = 400

@@ -205,6 +205,7 @@ class Partial:
     contexts: tuple[Context, ...]
 
     name = "partial"
+    sandboxed = True
     tools = ()
     max_turns = 1
 

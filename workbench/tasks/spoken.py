@@ -173,6 +173,7 @@ class ToolKatas(Drawn):
     max_tokens: int = 400
 
     name = "tool_katas"
+    sandboxed = True
     tools = ("python", "search", "read")
 
     def __post_init__(self) -> None:
