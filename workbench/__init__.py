@@ -43,7 +43,7 @@ __version__ = "0.1.0"
 # What `wb.<name>` is, and the module that has it. None: the module itself.
 _HOME = {
     "Batch": "batch", "Origin": "batch", "Stop": "batch",
-    "compare": "study", "runs": "study", "sweep": "study",
+    "compare": "study", "credit_view": "recipes", "runs": "study", "sweep": "study",
     "evaluate": "train", "sft": "train", "train": "train",
     "bandits": None, "causal": None, "course": None, "models": None, "objective": None, "plots": None, "recipes": None,
     "sample": None, "sandbox": None, "scale": None, "seeding": None, "stats": None, "study": None, "tasks": None,
