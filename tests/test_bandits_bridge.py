@@ -35,6 +35,9 @@ def update(recipe, policy, batch):
         given["values"] = torch.zeros_like(now.logp)
     if "reference" in needs:
         given["logp_ref"] = now.logp
+    given |= {name: torch.zeros_like(now.logp) for name in ("answer", "implicit") if name in needs}
+    if "turn_entropy" in needs:
+        given["entropy_past"] = torch.full_like(now.logp, torch.nan)  # the first update: nothing is usual yet
     prepared = objective.prepare(recipe, batch, **given)
     said = policy.evaluate(batch)
     loss, _ = objective.loss(recipe, prepared, said.logp, said.entropy, given.get("values"))
@@ -51,7 +54,10 @@ def kept_rollout(recipe, policy, bandits, size, seed):
     return batch.select(torch.isin(batch.group, torch.tensor(first)))
 
 
-@pytest.mark.parametrize("name", recipes.names())
+SILENT = {"step_grpo", "cobalt"}  # paid by what the task says of each turn, and a bandit says nothing: the update is 0
+
+
+@pytest.mark.parametrize("name", sorted(set(recipes.names()) - SILENT))
 def test_the_mean_update_of_every_recipe_is_the_one_of_enumeration(name):
     """200 updates from 200 batches of one group of three pulls a context, against all outcomes listed; 5 standard errors."""
     logits, means = LOGITS[:, :2], MEANS[:, [0, 2]]

@@ -660,7 +660,7 @@ for name, advantage in by_hand.items():
 # gradient, which a learning rate can undo, and the **angle** by which it is turned, which no learning rate can. The noise is divided
 # by the factor.)
 #
-# Now all registered methods, on two little exams, with groups of eight and samples straight from the policy:
+# Now all methods that one answer can tell apart (those for many turns are in part IV), on two little exams, with groups of eight and samples straight from the policy:
 # - *one question, graded*: ours, with rewards 1, 0.1 and 0;
 # - *two questions, right or wrong*: one solved half of the time, the other once in twenty; rewards 1 and 0.
 
@@ -670,7 +670,7 @@ two_questions = (torch.stack([solved, 1 - solved], 1).log(), torch.tensor([[1.0,
 angles = {}
 print(f"{'':24}{'one question, graded':^26}  {'two questions, 0 or 1':^26}")
 print(f"{'method':24}" + f"{'factor':>9}{'angle':>8}{'noise':>9}  " * 2)
-for name in recipes.names():
+for name in [recipe.name for recipe in recipes.methods.RECIPES]:
     row, angles[name] = "", []
     for exam in (one_question, two_questions):
         found = measure_recipe(recipes.get(name), *exam, bernoulli=False, group_size=8)
