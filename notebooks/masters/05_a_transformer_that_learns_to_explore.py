@@ -573,7 +573,7 @@ for context in ("raw", "summary", "guided"):
 
 # %% [markdown]
 # (`wording="story"` tells the same in English sentences, for models that know English.) Our tiny model, of 107 thousand parameters, knows
-# nothing. We warm it up on games of UCB in the raw form, the shortest, 150 steps, and let it play tables it has never seen. It is algorithm
+# nothing. We warm it up on games of UCB in the raw form, the shortest, 150 steps of 16 games, and let it play tables it has never seen. It is algorithm
 # distillation once more, only that the history is now text. The score is 1 for the best arm every time, 0 for the worst, and 0.5 for
 # drawing arms at random.
 
@@ -583,7 +583,7 @@ policy = wb.models.tiny("0.1m", seed=0)
 live = plots.LivePanel(
     {"loss": "loss (nats per token)", "test_success": "score, new tables"}, limits={"test_success": (0, 1)}, smooth=1, every=25
 )
-for _ in live.watch(wb.sft(policy, task, steps=150, error_rate=0.0, seed=0, evaluate_every=75)):
+for _ in live.watch(wb.sft(policy, task, steps=150, batch_size=16, error_rate=0.0, seed=0, evaluate_every=75)):
     pass
 
 # %%
@@ -600,7 +600,7 @@ for row, table in enumerate(tables):
     print(wb.sample.transcript(batch, row, policy.tokenizer), " means", task.means(table).round(2))
 
 # %% [markdown]
-# `<A>` is where the model speaks, `<R>` what the table replies. The pupil scores what its teacher scores; and look at the tables with two good
+# `<A>` is where the model speaks, `<R>` what the table replies. The pupil scores nearly what its teacher scores (the recorded ones, with 32 games a step, did); and look at the tables with two good
 # arms, where it goes back and forth between them. That is UCB's bonus: whichever arm was pulled less often is due again. Nobody told
 # the model about counting or square roots. It has found in the text what it needs to answer as UCB would.
 #
