@@ -28,7 +28,7 @@ from workbench.objective import (
 from workbench.run_folder import read_rows
 from workbench.stats import permutation_test, wilson_interval
 from workbench.tasks import Problem, Reply
-from workbench.train import _minibatches
+from workbench.update import _minibatches
 
 TIMES = ("seconds", "tokens_per_second")
 

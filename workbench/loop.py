@@ -7,6 +7,7 @@ interrupted in the middle is undone in memory, and the folder holds complete ste
 from __future__ import annotations
 
 import dataclasses
+import math
 import platform
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -36,6 +37,13 @@ class Record(Protocol):
 
 
 R = TypeVar("R", bound=Record)
+
+
+def as_row(record: Any) -> dict[str, float | None]:
+    """The numbers of a record by name, those under `diagnostics` among the others; None for what is not finite."""
+    plain = [f.name for f in dataclasses.fields(record) if f.name not in ("rollouts", "diagnostics")]
+    numbers = {name: getattr(record, name) for name in plain} | getattr(record, "diagnostics", {})
+    return {name: value if value is not None and math.isfinite(value) else None for name, value in numbers.items()}
 
 
 @dataclass(frozen=True)
