@@ -204,7 +204,7 @@ def test_a_task_without_typed_tools_is_no_environment():
 
 
 def test_sizes_that_do_not_divide_and_processes_that_are_not_there_are_refused(pupil, tmp_path):
-    with pytest.raises(ValueError, match="do not divide into 1 minibatches x 3 micro-batches"):
+    with pytest.raises(ValueError, match="do not divide into 1 processes .* 3 micro-batches"):
         made(pupil, tmp_path, accumulate=3)
     with pytest.raises(ValueError, match="2 processes were asked for and 1 run"):
         made(pupil, tmp_path, processes=2)

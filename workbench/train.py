@@ -20,9 +20,8 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -30,6 +29,9 @@ from workbench import models, objective, recipes, sample, sandbox, seeding, stat
 from workbench.batch import Batch, Dialogue
 from workbench.loop import State, as_row, device_of, loop, trainable, use_threads
 from workbench.update import StepRecord, Update, optimiser_step, reinforce, without_errors
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -92,17 +94,10 @@ def sft(
     task = tasks.get(task)
     _check(steps=steps, batch_size=batch_size, lr=lr, max_grad_norm=max_grad_norm, checkpoint_every=checkpoint_every)
     state = State(policy, _adamw([(policy, lr)]))
-    pool = seeding.integer(seed, "sft", "problems")
 
     def advance(step: int) -> WarmStartRecord:
         started = time.perf_counter()
-        numbers = range((step - 1) * batch_size, step * batch_size)
-        problems = [task.problem(number, seed=pool) for number in numbers]
-        rng = seeding.generator(seed, "sft", "mistakes", step)
-        batch = Batch.from_dialogues([
-            row for n, problem in enumerate(problems)
-            for row in _demonstrated(task, problem, rng, error_rate, policy.tokenizer, n)
-        ]).to(device_of(policy))  # fmt: skip
+        batch = demonstrations(task, policy.tokenizer, step, batch_size, error_rate, seed).to(device_of(policy))
         rate = lr * min(1.0, step / max(1, steps // 10)) * (1 - (step - 1) / steps)
         state.optimiser.param_groups[0]["lr"] = rate
         loss = -policy.evaluate(batch).logp.sum() / batch.mask.sum()
@@ -218,12 +213,18 @@ def evaluate(
 # ---- small things -----------------------------------------------------------------------------------------------------
 
 
-def _demonstrated(
-    task: tasks.Task, problem: tasks.Problem, rng: np.random.Generator, error_rate: float, tokenizer: Any, number: int
-) -> list[Dialogue]:
-    turns = task.demonstration(problem, rng, error_rate)
-    keeps = task.keeps(problem, turns[::2]) if isinstance(task, tasks.Rewriting) else ()
-    return sample.encode_rows(problem.prompt, turns, tokenizer, rollout=number, group=number, keeps=keeps)
+def demonstrations(
+    task: tasks.Task, tokenizer: PreTrainedTokenizerBase, step: int, batch_size: int, error_rate: float, seed: int
+) -> Batch:  # fmt: skip
+    """What step number `step` (from 1) of `sft` learns from: demonstrations, with a mistake in `error_rate` of them."""
+    pool, rng = seeding.integer(seed, "sft", "problems"), seeding.generator(seed, "sft", "mistakes", step)
+    rows: list[Dialogue] = []
+    for n, number in enumerate(range((step - 1) * batch_size, step * batch_size)):
+        problem = task.problem(number, seed=pool)
+        turns = task.demonstration(problem, rng, error_rate)
+        keeps = task.keeps(problem, turns[::2]) if isinstance(task, tasks.Rewriting) else ()
+        rows += sample.encode_rows(problem.prompt, turns, tokenizer, rollout=n, group=n, keeps=keeps)
+    return Batch.from_dialogues(rows)
 
 
 def _adamw(modules: list[tuple[nn.Module, float]]) -> torch.optim.AdamW:

@@ -19,20 +19,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils import gather_object
+from datasets import Dataset
 from torch import Tensor
+from torch.nn.functional import pad
+from trl import GRPOConfig, GRPOTrainer
 
 from workbench import models, objective, recipes, sample, seeding, tasks
 from workbench.batch import Batch
+from workbench.scale.settings import adapters, check_processes, usual
 
 if TYPE_CHECKING:
     from peft import PeftConfig
-
-try:
-    from trl import GRPOConfig, GRPOTrainer
-except ImportError as error:
-    raise ImportError(
-        "TRL is not installed: pip install -c requirements.lock -e '.[scale]' (trl 1.16, peft, accelerate, datasets)"
-    ) from error
 
 
 # ---- which recipes ------------------------------------------------------------------------------------------------------
@@ -147,12 +145,13 @@ class RecipeTrainer(GRPOTrainer):
         self.asked = [int(row["problem"]) for row in inputs]
         given = super()._generate_and_score_completions(inputs)
         self.prepared = self._prepared(self.batch)
-        given["row"] = torch.arange(len(inputs), device=given["completion_ids"].device)
+        first = len(inputs) * self.accelerator.process_index
+        given["row"] = torch.arange(first, first + len(inputs), device=given["completion_ids"].device)
         return given
 
     @torch.no_grad()
     def _prepared(self, batch: Batch) -> objective.Prepared:
-        """What `workbench.train` prepares: advantages and weights, before the first update."""
+        """What `workbench.train` prepares: advantages and weights, before the first update, for the rollouts of all processes."""
         needs, said = objective.needs(self.recipe), {}
         if "entropy" in needs:
             said["entropy"] = self.policy.evaluate(batch, temperature=self.temperature).entropy
@@ -166,16 +165,27 @@ class RecipeTrainer(GRPOTrainer):
             else:
                 with self.policy.model.disable_adapter():
                     said["logp_ref"] = self.policy.evaluate(batch, temperature=self.temperature).logp
+        if self.accelerator.num_processes > 1:
+            device, everyone = batch.tokens.device, gather_object([(batch, said)])
+            batch = Batch.concatenate([each.to(device) for each, _ in everyone])
+            width = batch.tokens.shape[1]
+            said = {
+                name: torch.cat([pad(each[name].to(device), (0, width - each[name].shape[1])) for _, each in everyone])
+                for name in said
+            }
         return objective.prepare(self.recipe, batch, **said)
 
     def _problem(self, number: int) -> tasks.Problem:
         return self.task.problem(number, seed=self.problem_seed)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        """The recipe's loss on one micro-batch: its share of the minibatch that one step of the optimiser sees."""
+        """The recipe's loss on one micro-batch: its share of the minibatch that one step of the optimiser sees.
+
+        Processes then take the mean of their gradients, so each gives its share as many times as there are processes.
+        """
         micro, among = self._step % self.args.steps_per_generation, self.current_gradient_accumulation_steps
         first = micro // among * among
-        rows = torch.cat([each["row"] for each in self._buffered_inputs[first : first + among]])
+        rows = self.accelerator.gather(torch.cat([each["row"] for each in self._buffered_inputs[first : first + among]]))
         mine = torch.isin(rows, inputs["row"]).nonzero()[:, 0]
         share = self.prepared.select(rows).share(mine)  # in the order of inputs["row"]
         logp, entropy, _ = self._get_per_token_logps_and_entropies(
@@ -186,7 +196,7 @@ class RecipeTrainer(GRPOTrainer):
         value, seen = objective.loss(self.recipe, share, _ours(logp, share.batch), _ours(entropy, share.batch))
         for name, number in seen.items():
             self._metrics["train"][name].append(number)
-        return value
+        return value * self.accelerator.num_processes
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """TRL's, with the share of groups that taught nothing."""
@@ -240,21 +250,25 @@ def _outcome(outcome: list[float], **_: Any) -> list[float]:
 def trainer(
     model: str | Path | models.LanguageModel, task: str | tasks.Task, recipe: str | recipes.Recipe = "grpo", *, steps: int,
     folder: str | Path, seed: int = 0, prompts: int = 16, lr: float = 3e-4, temperature: float = 1.0,
-    max_grad_norm: float = 1.0, accumulate: int = 1, lora: int | PeftConfig | None = None,
+    max_grad_norm: float = 1.0, accumulate: int = 1, checkpoint_every: int = 50, lora: int | PeftConfig | None = None,
     engine: str | sample.Engine | None = None, processes: int = 1, config: Mapping[str, Any] | None = None,
 ) -> RecipeTrainer:  # fmt: skip
-    """A trainer of TRL for a recipe and a task; call its `train()`.
+    """A trainer of TRL for a recipe and a task; call its `train()`, or, to go on where a run stopped, make the same trainer
+    again and call `train(resume_from_checkpoint=True)`.
 
     Args:
         model: a folder, a name on the Hub, or a `LanguageModel`. lora: the rank of adapters on all linear layers, or a PEFT
             configuration; None trains all weights.
         steps: batches of rollouts, as in `workbench.train`; each is `prompts` prompts with the recipe's number of rollouts.
         accumulate: micro-batches in each of the recipe's minibatches, to save memory; the gradient is the same.
+        checkpoint_every: batches of rollouts between two checkpoints in `folder`.
+        engine: what samples, see `sample.engine_of`: None for the fastest of our own that can run the model.
         processes: how many were asked for (accelerate launch --num_processes): fewer in fact are refused, since accelerate runs
-            one without a word where it cannot run more.
+            one without a word where it cannot run more. Each takes its share of the prompts, with random numbers of its own.
         config: more of TRL's GRPOConfig, such as {"bf16": True, "report_to": ["tensorboard"]}.
     Raises:
-        ValueError: a recipe that TRL cannot carry, with the part; sizes that do not divide; processes that are not there.
+        ValueError: a recipe that TRL cannot carry, with the part; sizes that do not divide; processes that are not there; a
+            tokenizer without a chat template, or with one that rewrites earlier turns.
     """
     task, recipe = tasks.get(task), recipes.get(recipe)
     reason = carries(recipe)
@@ -262,50 +276,39 @@ def trainer(
         raise ValueError(f"recipe {recipe.name!r}: {reason}")
     policy = model if isinstance(model, models.LanguageModel) else models.load(model)
     size, minibatches, epochs = recipe.rollout["size"], recipe.schedule["minibatches"], recipe.schedule["epochs"]
-    rows = prompts * size
-    if rows % (minibatches * accumulate * processes):
+    rows, updates = prompts * size, minibatches * epochs
+    if prompts % processes or rows % (minibatches * accumulate * processes):
         raise ValueError(
-            f"{prompts} prompts x {size} rollouts do not divide into {minibatches} minibatches x {accumulate} micro-batches x "
-            f"{processes} processes; choose prompts so that they do"
+            f"{prompts} prompts x {size} rollouts do not divide into {processes} processes (whole prompts each) x {minibatches} "
+            f"minibatches x {accumulate} micro-batches; choose prompts so that they do"
         )
     pool = recipe.prompts.get("pool")
     numbers = [n % pool for n in range(steps * prompts)] if pool else range(steps * prompts)
     asked = [task.problem(int(n), seed=seed) for n in numbers]
+    models.prompt_ids(policy.tokenizer, asked[0].prompt)  # what is wrong with the tokenizer is said now, not in the first step
+    if task.max_turns > 1:
+        models.reply_ids(policy.tokenizer, "")
     arguments = GRPOConfig(
-        output_dir=str(folder), seed=seed, max_steps=steps * minibatches * epochs, learning_rate=lr, temperature=temperature,
+        output_dir=str(folder), seed=seed, max_steps=steps * updates, learning_rate=lr, temperature=temperature,
         max_grad_norm=max_grad_norm, num_generations=size, num_iterations=epochs, beta=0.0,
         per_device_train_batch_size=rows // (minibatches * accumulate * processes), gradient_accumulation_steps=accumulate,
         steps_per_generation=minibatches * accumulate, shuffle_dataset=pool is not None, disable_dropout=True,
-        **{
-            "lr_scheduler_type": "constant", "report_to": [], "bf16": False, "gradient_checkpointing": False,
-            "logging_steps": 1, "use_cpu": not torch.cuda.is_available(), **(config or {}),
-        },
+        **usual(config, save_steps=checkpoint_every * updates, adam_beta2=0.95),
     )  # fmt: skip
-    from datasets import Dataset
-
+    if arguments.save_strategy == "steps" and arguments.save_steps % updates:
+        raise ValueError(
+            f"save_steps={arguments.save_steps}: a run can go on only between two batches of rollouts, and each is used for "
+            f"{updates} updates; use checkpoint_every"
+        )
     data = Dataset.from_dict({
         "prompt": [[{"role": "user", "content": problem.prompt}] for problem in asked], "problem": [int(n) for n in numbers],
     })  # fmt: skip
     made = RecipeTrainer(
         task=task, recipe=recipe, engine=engine, seed=seed, model=policy.model, args=arguments, train_dataset=data,
-        processing_class=policy.tokenizer, peft_config=_lora(lora),
+        processing_class=policy.tokenizer, peft_config=adapters(lora),
     )  # fmt: skip
-    if made.accelerator.num_processes != processes:
-        raise ValueError(
-            f"{processes} processes were asked for and {made.accelerator.num_processes} run: start with "
-            f"`accelerate launch --num_processes {processes}` (on CPUs: torchrun with ACCELERATE_USE_CPU=true)"
-        )
+    check_processes(made, processes)
     return made
-
-
-def _lora(given: int | PeftConfig | None) -> PeftConfig | None:
-    if not isinstance(given, int):
-        return given
-    from peft import LoraConfig
-
-    if given < 1:
-        raise ValueError(f"lora is the rank of the adapters, at least 1, not {given}")
-    return LoraConfig(r=given, lora_alpha=2 * given, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
 # ---- tasks as TRL's own environments --------------------------------------------------------------------------------------
