@@ -23,6 +23,11 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor
 from torch.nn.functional import pad
+from transformers.utils.chat_template_utils import (
+    DocstringParsingException,
+    TypeHintParsingException,
+    get_json_schema,
+)
 from trl import GRPOConfig, GRPOTrainer
 
 from workbench import models, objective, recipes, sample, seeding, tasks
@@ -78,6 +83,8 @@ def native(recipe: str | recipes.Recipe) -> dict[str, Any]:
     if reason:
         raise ValueError(f"recipe {r.name!r}: {reason}")
     told: dict[str, Any] = {"num_generations": r.rollout["size"], "num_iterations": r.schedule["epochs"]}
+    if r.schedule["minibatches"] > 1:  # times gradient_accumulation_steps, where that is not 1
+        told["steps_per_generation"] = r.schedule["minibatches"]
 
     def refuse(slot: str, why: str) -> ValueError:
         return ValueError(f"recipe {r.name!r}: TRL has no setting for {slot}={getattr(r, slot)!r} ({why}); use scale.trainer")
@@ -114,6 +121,21 @@ def native(recipe: str | recipes.Recipe) -> dict[str, Any]:
             raise refuse("regulariser", "only kl() with k3 in the loss")
         told |= {"beta": penalty["beta"], "use_bias_correction_kl": penalty["corrected"]}
     return told
+
+
+# Settings of TRL that something of ours takes the place of: they would be taken without a word, and do nothing.
+_REPLACED = {
+    "the recipe says what is maximised": (
+        "loss_type", "epsilon", "epsilon_high", "delta", "scale_rewards", "importance_sampling_level", "sapo_temperature_pos",
+        "sapo_temperature_neg", "mask_truncated_completions", "use_bias_correction_kl", "top_entropy_quantile", "entropy_coef",
+        "reward_weights", "off_policy_mask_threshold",
+    ),
+    "the engine and the task say how it is sampled": (
+        "top_p", "top_k", "min_p", "repetition_penalty", "generation_kwargs", "max_completion_length",
+        "max_tool_calling_iterations", "cache_implementation",
+    ),
+    'vLLM samples with engine="vllm"': ("use_vllm", "vllm_mode"),
+}  # fmt: skip
 
 
 # ---- the trainer --------------------------------------------------------------------------------------------------------
@@ -274,6 +296,10 @@ def trainer(
     reason = carries(recipe)
     if reason:
         raise ValueError(f"recipe {recipe.name!r}: {reason}")
+    for why, names in _REPLACED.items():
+        for name in names:
+            if name in (config or {}):
+                raise ValueError(f"{name} would do nothing: {why}")
     policy = model if isinstance(model, models.LanguageModel) else models.load(model)
     size, minibatches, epochs = recipe.rollout["size"], recipe.schedule["minibatches"], recipe.schedule["epochs"]
     rows, updates = prompts * size, minibatches * epochs
@@ -364,6 +390,13 @@ def _environment(task: tasks.Task, split: str, seed: int) -> type:
 
     for name in task.tools:
         setattr(Environment, name, forwarded(name))
+        try:
+            get_json_schema(getattr(Environment, name))
+        except (DocstringParsingException, TypeHintParsingException) as error:
+            raise ValueError(
+                f"tool {name!r} of task {task.name!r} cannot be described to a model: types and a docstring with `Args:` are "
+                f"needed ({error})"
+            ) from error
     Environment.__name__ = Environment.__qualname__ = f"{type(task).__name__}Environment"
     return Environment
 
