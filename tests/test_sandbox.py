@@ -28,6 +28,7 @@ from workbench.sandbox import (
     Unavailable,
     Verdict,
     best,
+    codec,
     describe,
     printable,
     soak,
@@ -37,6 +38,7 @@ from workbench.sandbox import (
 from workbench.sandbox import pool as pool_module
 from workbench.sandbox.codec import DEPTH, FRAME, MEMBERS, Malformed, Unsupported, decode, encode
 from workbench.sandbox.judge import same
+from workbench.sandbox.pool import Conversation
 from workbench.sandbox.verdict import escaped
 
 DOUBLE, TESTS = "def double(x): return 2 * x", "assert double(3) == 6\nassert double(-1) == -2"
@@ -232,6 +234,15 @@ def test_honest_programs_pass_beside_endless_loops():
         assert {hog.result().verdict for hog in hogs} == {Verdict.CPU_TIME}
 
 
+def test_a_program_that_the_kernel_ends_for_its_cpu_time_before_we_do_is_told_so():
+    """On a machine that stands still for seconds the hard limit of the kernel may come first, which kills."""
+    talk = Conversation(None, Limits(cpu=0.15))
+    talk.report = (1, int(signal.SIGKILL), 2.0, codec.BY_ITSELF)
+    assert talk._post_mortem().verdict is Verdict.CPU_TIME
+    talk.report = (1, int(signal.SIGKILL), 0.1, codec.BY_ITSELF)
+    assert talk._post_mortem().verdict is Verdict.KILLED
+
+
 def test_results_are_remembered_only_when_asked(monkeypatch):
     best()
     runs = []
@@ -275,16 +286,16 @@ def test_whatever_is_killed_every_caller_gets_a_verdict_and_nothing_is_left():
 
 @pytest.mark.parametrize("error", [RuntimeError, SystemExit, MemoryError])
 def test_a_judge_that_fails_tells_its_caller_and_the_next_program_is_judged(error, monkeypatch):
-    real, calls = pool_module.Conversation.hear, []
+    real, calls = pool_module.Conversation.says, []
 
-    def failing(self, *flags):
+    def failing(self, words):
         calls.append(self)
         if len(calls) <= 2:
             raise error("of ours")
-        return real(self, *flags)
+        return real(self, words)
 
     best()
-    monkeypatch.setattr(pool_module.Conversation, "hear", failing)
+    monkeypatch.setattr(pool_module.Conversation, "says", failing)
     with Pool(1) as pool:
         [broken] = pool.judge([(DOUBLE, TESTS)])
         assert broken.verdict is Verdict.INFRASTRUCTURE and broken.message == f"the judge failed: {error.__name__}: of ours"

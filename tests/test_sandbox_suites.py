@@ -5,14 +5,15 @@
 from __future__ import annotations
 
 import marshal
+import math
 import os
 
 import pytest
 
 from workbench.sandbox import Case, Limits, Pool, Raised, Verdict, suite
 from workbench.sandbox import pool as pool_module
-from workbench.sandbox.answers import order_for
-from workbench.sandbox.codec import MEMBERS
+from workbench.sandbox.answers import Answers, Ended, order_for
+from workbench.sandbox.codec import MEMBERS, VALUE, decode, encode, framed
 
 PROGRAM = """
 def twice(x):
@@ -138,3 +139,45 @@ def test_only_a_suite_whose_tests_build_on_each_other_keeps_its_order():
     orders = {tuple(map(alone.cases.index, order_for(f"program {n}", alone))) for n in range(40)}
     assert orders == {(0, 1), (1, 0)}
     assert all(tuple(order_for(f"program {n}", built)) == built.cases for n in range(9))
+
+
+class Cut(Answers):
+    """A program whose words arrive `size` bytes at a time."""
+
+    def __init__(self, words, size):
+        super().__init__(Limits())
+        self.parts = [words[n : n + size] for n in range(0, len(words), size)]
+
+    def _more(self):
+        del self.heard[: self.place]
+        self.place = 0
+        if not self.parts:
+            raise Ended(Verdict.PROTOCOL)
+        self.heard += self.parts.pop(0)
+
+
+def _verdict(talk, order):
+    try:
+        return sum(1 for _ in talk.cases(order)), talk.left_over or bool(talk.parts)
+    except Ended as ended:
+        return ended.verdict
+
+
+def test_an_answer_is_right_however_its_bytes_arrive_and_wrong_if_one_of_them_differs():
+    tests = suite("s = g()\nassert f(1) == [1, 'a', (True, None, 0.5)]\nassert set(f(3)) == {1}\nassert f(4) == 9")
+    answers = (None, None, [1, "a", (True, None, 0.5)], [1, 1], 9)
+    words = b"".join(framed(VALUE, encode(answer)) for answer in answers)
+    assert {_verdict(Cut(words, size), tests.cases) for size in range(1, len(words) + 1)} == {(3, False)}
+    assert _verdict(Cut(words + b"v", 7), tests.cases) == (3, True)
+    for place in range(len(words)):
+        changed = words[:place] + bytes([words[place] ^ 64]) + words[place + 1 :]
+        found = {_verdict(Cut(changed, size), tests.cases) for size in (1, 5, len(words))}
+        assert len(found) == 1 and (3, False) not in found, place
+
+
+def test_what_is_right_byte_for_byte_is_what_the_comparison_accepts():
+    for value in (True, -0.0, math.nan, [math.inf], {"a": {1}}, {1: 2, 0.5: None}, (b"", ""), 10**99, complex(math.nan, 0)):
+        for tolerance in (0.0, 1e-9):
+            case = Case("f", (), value, tolerance)
+            assert case.right == framed(VALUE, encode(value)) and case.accepts(decode(encode(value)))
+    assert Case("f", (), [1], view="sorted").right == Case("f", (), Raised("KeyError")).right == b""

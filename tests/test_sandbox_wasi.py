@@ -37,7 +37,7 @@ def _said(kind, value=None, raw=None):
 def test_what_was_heard_is_judged_as_from_any_other_program(stdout, trapped, verdict):
     talk = wasi.Transcript(Limits(), SimpleNamespace(stdout=stdout, trapped=trapped))
     if verdict is None:
-        assert list(talk.cases(TESTS.cases)) == [1, 2] and not talk.heard
+        assert list(talk.cases(TESTS.cases)) == [1, 2] and not talk.left_over
         return
     with pytest.raises(Ended) as ended:
         list(talk.cases(TESTS.cases))

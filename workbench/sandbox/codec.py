@@ -24,7 +24,13 @@ READY, VALUE, UNSUPPORTED, EXCEPTION, LOCKDOWN = b"rvuel"  # the first byte of w
 
 _SEQUENCES = {ord("l"): list, ord("t"): tuple, ord("s"): set, ord("z"): frozenset}
 _TAG: dict[Any, int] = {kind: tag for tag, kind in _SEQUENCES.items()}
+_HEAD = struct.Struct(">IB")
 _BLOCK, _FLOAT, _COMPLEX, _LENGTH = struct.Struct(">BI"), struct.Struct(">Bd"), struct.Struct(">Bdd"), struct.Struct(">I")
+
+
+def framed(kind: int, data: bytes = b"") -> bytes:
+    """One message of a child as it goes through the pipe: its length, its kind, its data."""
+    return _HEAD.pack(len(data) + 1, kind) + data
 
 
 class Unsupported(Exception):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import marshal
 import os
-import struct
 
 import codec  # loaded from this file's own folder
 
@@ -15,6 +14,7 @@ import codec  # loaded from this file's own folder
 def perform(program: int, answers: int) -> None:
     """Run the program, then what came with it, and say what each returned: calls (a name and arguments), expressions (True and
     Python), statements (False and Python). It goes on after an exception, which may be what is expected: the judge decides.
+    That the program itself has run is said together with the first answer: every word wakes the judge.
 
     program, answers: the descriptors to read from and to write to.
     """
@@ -27,7 +27,9 @@ def perform(program: int, answers: int) -> None:
     calls = marshal.loads(data[4:])  # the judge's own words
     names: dict = {"__name__": "__program__"}
     tests: dict = {}  # what they have given names to
+    before = b""  # what is to be said with the next answer
     for function, arguments in calls:
+        kind = codec.VALUE
         try:
             if function is None:
                 exec(compile(arguments, "<program>", "exec"), names)
@@ -43,23 +45,26 @@ def perform(program: int, answers: int) -> None:
                 raise NameError(f"the program defines no {function}")
             data = codec.encode(value)
         except codec.Unsupported as error:
-            say(answers, codec.UNSUPPORTED, str(error).encode(errors="replace"))
-            continue
+            kind, data = codec.UNSUPPORTED, str(error).encode(errors="replace")
         except BaseException as error:  # SystemExit and KeyboardInterrupt are answers, too
             try:
                 text = str(error)[:1000]
             except BaseException:
                 text = "(its message cannot be shown)"
             text = text.encode(errors="replace").decode()
-            say(answers, codec.EXCEPTION, codec.encode((type(error).__name__[:100], text)))
-            if function is None:
-                return
-            continue
-        say(answers, codec.VALUE, data)
+            kind, data = codec.EXCEPTION, codec.encode((type(error).__name__[:100], text))
+        data = codec.framed(kind, data)
+        if function is not None:
+            say(answers, before + data)
+            before = b""
+        elif kind == codec.VALUE:
+            before = data
+        else:
+            say(answers, data)
+            return
 
 
-def say(to: int, kind: int, data: bytes = b"") -> None:
-    """Write one message: its length, its kind, its data."""
-    data = struct.pack(">IB", len(data) + 1, kind) + data
+def say(to: int, data: bytes) -> None:
+    """Write all of `data`."""
     while data:
         data = data[os.write(to, data) :]

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ from workbench.sandbox import codec
 VIEWS: dict[str, Callable[[Any], Any]] = {
     view.__name__: view for view in (sorted, set, frozenset, list, tuple)
 }  # what an answer may be looked at through, here
+
+
+DONE = codec.framed(codec.VALUE, codec.encode(None))  # what a program says when it, or a statement, has run
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,20 @@ class Case:
         if self.view and self.view not in VIEWS:
             raise ValueError(f"view must be one of {', '.join(VIEWS)}, not {self.view!r}")
 
+    @functools.cached_property
+    def asked(self) -> list[tuple]:
+        """What the program is sent: (False, statement) for each of `first`, then (function, arguments) or (True, expression)."""
+        call = (True, self.expression) if self.expression else (self.function, self.arguments)
+        return [*((False, text) for text in self.first), call]
+
+    @functools.cached_property
+    def right(self) -> bytes:
+        """What a program says whose answer is exactly the expected one, so that most answers need not be rebuilt to be compared;
+        empty where an answer has to be looked at."""
+        if self.view or isinstance(self.expected, Raised):
+            return b""
+        return DONE * len(self.first) + codec.framed(codec.VALUE, codec.encode(self.expected))
+
     def accepts(self, answer: object) -> bool:
         """Whether `answer`, plain data rebuilt outside the sandbox, or a `Raised`, is what was expected."""
         if isinstance(answer, Raised) or isinstance(self.expected, Raised):
@@ -103,7 +121,7 @@ class Suite:
         if not self.cases:
             raise ValueError("a suite needs at least one test: with none, every program would pass")
 
-    @property
+    @functools.cached_property
     def keeps_order(self) -> bool:
         """Whether a test needs what was done before it; if not, the order is drawn anew for every program."""
         return any(case.first for case in self.cases)

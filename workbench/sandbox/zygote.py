@@ -1,8 +1,8 @@
 """The process that programs are forked from: a bare interpreter with the standard library at hand and nothing worth stealing.
 
 Started by `pool` as `python -I -S` with an empty environment and one socket, its standard input. For every program it is sent
-limits and pipes; it forks, the child locks itself down, says that it is ready, and waits: only then, and so ahead of time, is it
-given a program. This process never reads a byte that a program wrote: it watches the child's clock, ends it, and reports
+limits and pipes; it forks, the child locks itself down, says that it is ready, and waits, ahead of time: only then does it read
+a program. This process never reads a byte that a program wrote: it watches the child's clock, ends it, and reports
 how it ended. It leaves when the judge does, and takes its children with it.
 
 What a fork costs is memory: pages to share, and those that are written afterwards and must be copied, a few microseconds each.
@@ -144,16 +144,16 @@ def serve(control: _socket.socket, limited: bool, rules: int | None, filter: loc
 
 def live(limits: tuple, rules: int | None, filter: lockdown.Filter | None) -> None:
     """The child: lock down, say so, wait for the program, run it, and leave. Never returns."""
-    leave = os._exit
+    leave, ready = os._exit, codec.framed(codec.READY)
     try:
         try:
             os.closerange(RULES + 1, 64)
             lockdown.lock(limits, rules, filter)
             os.close(RULES)
         except BaseException as error:
-            inside.say(ANSWERS, codec.LOCKDOWN, f"{type(error).__name__}: {error}".encode())
+            inside.say(ANSWERS, codec.framed(codec.LOCKDOWN, f"{type(error).__name__}: {error}".encode()))
             leave(1)
-        inside.say(ANSWERS, codec.READY)
+        inside.say(ANSWERS, ready)
         gc.enable()
         inside.perform(PROGRAM, ANSWERS)
     finally:
@@ -173,8 +173,8 @@ def rehearse() -> None:
         try:
             lockdown.lock(lockdown.limits(), -1, lockdown.Filter(b""), death=0)
         except OSError:
-            inside.say(ANSWERS, codec.READY)
+            inside.say(ANSWERS, codec.framed(codec.READY))
         inside.perform(PROGRAM, ANSWERS)
-        inside.say(ANSWERS, codec.VALUE, codec.encode([1, "a", (True, None, 0.5), {"a": {1}}]))
+        inside.say(ANSWERS, codec.framed(codec.VALUE, codec.encode([1, "a", (True, None, 0.5), {"a": {1}}])))
         for end in with_program + with_answers:
             os.close(end)
