@@ -14,8 +14,10 @@ from workbench.sample.rollout import (
     rollout,
     transcript,
 )
+from workbench.sample.vllm import VLLMEngine
+from workbench.sample.vllm_server import serve
 
 __all__ = [
-    "Completion", "Engine", "HuggingFaceEngine", "LocalEngine", "Mismatch", "Session", "encode_demonstration",
-    "encode_rows", "engine_of", "mismatch", "rollout", "transcript",
+    "Completion", "Engine", "HuggingFaceEngine", "LocalEngine", "Mismatch", "Session", "VLLMEngine",
+    "encode_demonstration", "encode_rows", "engine_of", "mismatch", "rollout", "serve", "transcript",
 ]  # fmt: skip

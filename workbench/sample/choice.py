@@ -8,17 +8,20 @@ from workbench.models import fast
 from workbench.sample.engine import Engine
 from workbench.sample.hugging_face import HuggingFaceEngine
 from workbench.sample.local import LocalEngine
+from workbench.sample.vllm import VLLMEngine
 
-ENGINES = {"local": LocalEngine, "hugging_face": HuggingFaceEngine}
+ENGINES = {"local": LocalEngine, "hugging_face": HuggingFaceEngine, "vllm": VLLMEngine}
 
 
 def engine_of(policy: Any, engine: str | Engine | None = None) -> Engine:
     """An engine for a `LanguageModel`.
 
     Args:
-        engine: "local", "hugging_face", an engine (it is returned as it is), or None: the local one where it can run the policy.
+        engine: "local", "hugging_face", "vllm" (in this process; for a server make a `VLLMEngine`), an engine (it is returned as
+            it is), or None: the local one where it can run the policy, else Hugging Face's.
     Raises:
         TypeError: a policy that is no language model. ValueError: an unknown name, or an engine that cannot run the policy.
+        ImportError: vLLM is asked for and not installed; says how to get it.
     """
     if not hasattr(policy, "tokenizer"):
         raise TypeError(
