@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 import workbench as wb
-from workbench import models, objective, recipes, tasks
+from workbench import models, objective, recipes, sample, tasks
 from workbench.loop import trainable
 
 trl = pytest.importorskip("trl", reason="the extra `scale` is not installed", exc_type=ImportError)
@@ -213,17 +214,77 @@ def test_a_killed_run_goes_on_to_the_same_bits(lora, pupil, tmp_path):
         assert torch.equal(flat(models.load(tmp_path / "killed" / "checkpoint-8")), flat(whole.policy))
 
 
+class Unsteady:
+    """An engine whose server dies before the third batch."""
+
+    def __init__(self, policy, dies=True):
+        self.inner, self.context, self.left = sample.engine_of(policy), 512, 2 if dies else 99
+
+    def start(self, prompts, *, seed):
+        self.left -= 1
+        if self.left < 0:
+            raise ConnectionError("nobody listens")
+        return self.inner.start(prompts, seed=seed)
+
+
+def test_a_dead_engine_stops_the_run_with_a_checkpoint_of_all_that_was_done(pupil, tmp_path):
+    whole = made(pupil, tmp_path / "whole", "gtpo", steps=3, lr=1e-3)
+    whole.train()
+    config = {"disable_tqdm": True, "logging_strategy": "no"}
+
+    def trainer(dies):
+        policy = pupil.copy()
+        return scale.trainer(
+            policy, "calculator", "gtpo", steps=3, prompts=4, lr=1e-3, folder=tmp_path / "run", engine=Unsteady(policy, dies),
+            config=config,
+        )  # fmt: skip
+
+    with pytest.raises(ConnectionError, match="after update 2.*resume_from_checkpoint=True.*nobody listens"):
+        trainer(True).train()
+    (tmp_path / "run" / "checkpoint-9").mkdir()  # one that was being written when the machine went down
+    resumed = trainer(False)
+    resumed.train(resume_from_checkpoint=True)
+    assert torch.equal(flat(resumed.policy), flat(whole.policy))
+
+
+def test_going_on_without_a_checkpoint_starts_anew_and_lack_of_memory_says_what_to_lower(pupil, tmp_path, monkeypatch):
+    trainer = made(pupil, tmp_path, steps=1)
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("tried to allocate")
+
+    monkeypatch.setattr(trainer, "_get_per_token_logps_and_entropies", full)
+    with pytest.raises(torch.OutOfMemoryError, match="32 rollouts in a pass: raise `accumulate`.*tried to allocate"):
+        trainer.train(resume_from_checkpoint=True)
+
+
+def test_copies_of_a_model_that_trl_trains_have_weights_of_their_own(pupil, tmp_path, monkeypatch):
+    """TRL's patched forward is bound to the model it was put on; a reference made by copying would follow the policy."""
+    monkeypatch.setattr("workbench.models.fast.supports", lambda _: False)  # as with any larger model
+    trainer = made(pupil, tmp_path, recipes.grpo.but("x", regulariser=objective.kl(0.1)), steps=1)
+    gradient_of(trainer, [trainer.train_dataset[n] for n in range(4) for _ in range(8)])
+    twins = [trainer.reference, trainer.policy.copy(), copy.deepcopy(trainer.policy)]
+    with torch.no_grad():
+        for weight in trainer.model.parameters():
+            weight.mul_(1.05)
+        now = trainer.policy.evaluate(trainer.batch).logp
+        before = pupil.evaluate(trainer.batch).logp
+        for twin in twins:
+            assert torch.equal(twin.evaluate(trainer.batch).logp, before) and not torch.allclose(now, before, atol=1e-3)
+
+
 # ---- adapters -------------------------------------------------------------------------------------------------------------
 
 
 def test_with_lora_only_adapters_move_and_the_base_is_the_reference(pupil, tmp_path):
     recipe = recipes.grpo.but("x", regulariser=objective.kl(0.1))
     trainer = made(pupil, tmp_path / "run", recipe, lora=4, lr=1e-2)
+    assert trainer.reference is None
     before = {name: weight.clone() for name, weight in trainer.policy.model.named_parameters()}
     trainer.train()
     model = trainer.policy.model
     moved = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
-    assert moved and all("lora_" in name for name in moved) and trainer.reference is None
+    assert moved and all("lora_" in name for name in moved)
     ids = torch.tensor([[1, 20, 30, 40, 2]])
     adapted = model(ids).logits
     with model.disable_adapter():
@@ -249,8 +310,9 @@ def test_trl_plays_a_task_as_an_environment_with_lora(pupil, tmp_path):
     policy = pupil.copy()
     asked = [{"prompt": [{"role": "user", "content": task.problem(n).prompt}], "problem": n} for n in range(8)]
     config = trl.GRPOConfig(
-        output_dir=str(tmp_path), max_steps=2, per_device_train_batch_size=16, num_generations=8, max_completion_length=40,
-        report_to=[], use_cpu=True, bf16=False, gradient_checkpointing=False, learning_rate=1e-2, **QUIET,
+        output_dir=str(tmp_path), max_steps=3, per_device_train_batch_size=16, num_generations=8, max_completion_length=40,
+        report_to=[], use_cpu=True, bf16=False, gradient_checkpointing=False, learning_rate=1e-2, save_strategy="no",
+        disable_tqdm=True, logging_steps=1,
     )  # fmt: skip
     trainer = trl.GRPOTrainer(
         model=policy.model, reward_funcs=scale.answered, args=config, train_dataset=Dataset.from_list(asked),
@@ -258,7 +320,15 @@ def test_trl_plays_a_task_as_an_environment_with_lora(pupil, tmp_path):
         peft_config=LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"),
     )  # fmt: skip
     trainer.train()
-    assert trainer.state.global_step == 2
+    logs = [row for row in trainer.state.log_history if "reward" in row]
+    assert len(logs) == 3 and all(row["tools/call_frequency"] > 0 for row in logs)
+    assert max(row["reward"] for row in logs) > 0 and max(row["grad_norm"] for row in logs) > 0
+    said = torch.cat([batch["completion_ids"][(batch["tool_mask"] * batch["completion_mask"]) == 0]
+                      for batch in trainer._buffered_inputs])  # fmt: skip
+    assert policy.tokenizer.convert_tokens_to_ids("<R>") in said, "what the tool said is masked"
+    moved = {n for n, weight in trainer.model.named_parameters() if "lora_B" in n and weight.any()}
+    assert moved and all(torch.equal(weight, dict(pupil.model.named_parameters())[n.replace(".base_layer", "")])
+                         for n, weight in trainer.model.get_base_model().named_parameters() if "lora" not in n)  # fmt: skip
 
 
 def test_an_environment_answers_calls_and_its_reward_is_the_task_s():

@@ -176,6 +176,11 @@ def test_dpo_with_adapters_keeps_no_second_model(pupil, played, tmp_path):
     made.train()
     assert made.ref_model is None
     assert logged(made, "loss")[0] == pytest.approx(math.log(2), rel=1e-6)
+    taught = models.LanguageModel(made.model, pupil.tokenizer)  # adapters that have learned something: they are in the reference
+    again = scale.dpo(taught, scale.preferences(played), steps=2, folder=tmp_path, lr=1e-2, config=QUIET)
+    again.train()
+    assert logged(again, "loss")[0] == pytest.approx(math.log(2), rel=1e-6)
+    assert made.model.active_adapters == ["default"] and "ref" in made.model.peft_config
 
 
 def test_a_reward_model_learns_which_is_which(pupil, played, tmp_path):

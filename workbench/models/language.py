@@ -89,7 +89,17 @@ class LanguageModel(nn.Module):
 
     def copy(self) -> LanguageModel:
         """The same policy with weights of its own."""
-        return LanguageModel(copy.deepcopy(self.model), self.tokenizer)
+        return copy.deepcopy(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> LanguageModel:
+        """TRL puts another forward pass on a model that it trains. It is bound to that model: a copy would go on computing with
+        the weights of the original, so in a copy the model's own is back."""
+        twin = LanguageModel(copy.deepcopy(self.model, memo), self.tokenizer)
+        for module in twin.modules():
+            forward = vars(module).get("forward")
+            if "fused_lm_head" in getattr(getattr(forward, "__code__", None), "co_varnames", ()):
+                del module.forward
+        return twin
 
     def _check(self, batch: Batch, temperature: float) -> None:
         if not temperature > 0:

@@ -38,6 +38,12 @@ def adapters(given: int | PeftConfig | None) -> PeftConfig | None:
     return LoraConfig(r=given, lora_alpha=2 * given, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
+def new_adapters(model: Any) -> bool:
+    """Whether there are LoRA adapters that change nothing yet: the model without them is then the model as it is now."""
+    outer = [weight for name, weight in model.named_parameters() if "lora_B" in name]
+    return bool(outer) and not any(weight.any() for weight in outer)
+
+
 def check_processes(trainer: Any, asked: int) -> None:
     """Raises ValueError where not as many processes run as were asked for: accelerate falls back to one without a word."""
     there = trainer.accelerator.num_processes

@@ -12,7 +12,6 @@ TRL calls an environment, in which TRL itself reads the calls.
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -32,7 +31,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from workbench import models, objective, recipes, sample, seeding, tasks
 from workbench.batch import Batch
-from workbench.scale.settings import adapters, check_processes, usual
+from workbench.scale.settings import adapters, check_processes, new_adapters, usual
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -157,11 +156,30 @@ class RecipeTrainer(GRPOTrainer):
         self.policy = models.LanguageModel(model, self.processing_class)
         self.engine = sample.engine_of(self.policy, engine)
         self.reference: models.LanguageModel | None = None
-        adapted = hasattr(model, "disable_adapter")
-        if "reference" in objective.needs(recipe) and not adapted:
-            self.reference = models.LanguageModel(copy.deepcopy(model).requires_grad_(False), self.processing_class)
+        if "reference" in objective.needs(recipe) and not new_adapters(model):
+            self.reference = self.policy.copy().requires_grad_(False)
         self.prepared: objective.Prepared
         self.asked: list[int] = []
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **given: Any) -> Any:
+        """TRL's. True goes on from the newest complete checkpoint in the folder, and starts anew where there is none."""
+        if resume_from_checkpoint is True:
+            folders = {int(f.name.rpartition("-")[2]): f for f in Path(self.args.output_dir).glob("checkpoint-*")}
+            whole = [step for step, f in folders.items() if (f / "trainer_state.json").exists()]  # it is written last
+            resume_from_checkpoint = str(folders[max(whole)]) if whole else None
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **given)
+
+    def training_step(self, *given: Any, **more: Any) -> Tensor:
+        """TRL's, with words for a lack of memory."""
+        try:
+            return super().training_step(*given, **more)
+        except torch.OutOfMemoryError as error:
+            rows = self.args.per_device_train_batch_size
+            raise torch.OutOfMemoryError(
+                f"out of memory with {rows} rollouts in a pass: raise `accumulate` (the gradient is the same), train adapters "
+                '(lora=16), set config={"gradient_checkpointing": True}, or lower `prompts`; go on from the last checkpoint with '
+                f"train(resume_from_checkpoint=True). {error}"
+            ) from error
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self.asked = [int(row["problem"]) for row in inputs]
@@ -236,12 +254,21 @@ def _play(prompts: list[Any], trainer: Any) -> dict[str, Any]:
     size = trainer.recipe.rollout["size"] if trainer.model.training else 1
     problems = [trainer._problem(number) for number in trainer.asked[::size]]
     trainer.model.eval()
-    with torch.no_grad():
-        batch = sample.rollout(
-            trainer.engine, trainer.task, trainer.policy.tokenizer, problems, group_size=size,
-            seed=seeding.integer(trainer.problem_seed, "rollout", *_where(trainer)), temperature=trainer.temperature,
-        ).to(trainer.accelerator.device)  # fmt: skip
-    trainer.model.train()
+    try:
+        with torch.no_grad():
+            batch = sample.rollout(
+                trainer.engine, trainer.task, trainer.policy.tokenizer, problems, group_size=size,
+                seed=seeding.integer(trainer.problem_seed, "rollout", *_where(trainer)), temperature=trainer.temperature,
+            ).to(trainer.accelerator.device)  # fmt: skip
+    except (ConnectionError, TimeoutError) as error:  # a server that samples is gone: nothing is half done here
+        if trainer.state.global_step:
+            trainer._save_checkpoint(trainer.model, trial=None)
+        raise type(error)(
+            f"the engine stopped answering after update {trainer.state.global_step}; all that was done is in "
+            f"{trainer.args.output_dir}. Start it again and go on with train(resume_from_checkpoint=True). {error}"
+        ) from error
+    finally:
+        trainer.model.train()
     if len(batch) != len(prompts):
         raise ValueError(
             f"task {trainer.task.name!r} rewrote the context of an episode, which then has several rows; TRL's trainer has one "

@@ -114,7 +114,7 @@ def dpo(
     """TRL's DPOTrainer (direct preference optimisation, arXiv 2305.18290) on pairs of `preferences`.
 
     Log-probabilities are summed over what the policy sampled; the replies of tools are read and do not count. The reference is
-    the model as it is given; with adapters it is the model without them, and nothing is kept twice.
+    the model as it is given; with new adapters it is the model without them, and nothing is kept twice.
 
     Args:
         beta: how much a log-ratio counts: small lets the policy go far from the reference.
@@ -125,7 +125,8 @@ def dpo(
     common = _common(steps, folder, seed, lr, max_grad_norm, batch_size, accumulate, processes)
     arguments = DPOConfig(**common, beta=beta, **usual(config, remove_unused_columns=False))
     pad_token = policy.tokenizer.pad_token_id
-    reference = None if lora is not None else copy.deepcopy(policy.model).requires_grad_(False)
+    adapted = lora is not None or hasattr(policy.model, "peft_config")  # TRL then takes the adapters off, or keeps theirs twice
+    reference = None if adapted else policy.copy().model.requires_grad_(False)
     made = PairTrainer(
         model=policy.model, ref_model=reference, args=arguments, train_dataset=_paired(pairs), peft_config=adapters(lora),
         processing_class=policy.tokenizer, data_collator=MaskedPairs(policy.eos if pad_token is None else pad_token),
