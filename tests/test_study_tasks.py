@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench import models, recipes
+from workbench import models, recipes, seeding
 from workbench.bandits import play, policies, problems
 from workbench.causal import worlds
 from workbench.causal.imitation import NotImitable
 from workbench.loop import trainable
 from workbench.objective import turn_returns
 from workbench.study import WarmStart, bandit, compare, fingerprint, imitator, sweep, text, trained, world
-from workbench.tasks import Addition
-from workbench.train import evaluate, train
+from workbench.tasks import Addition, Calculator
+from workbench.train import evaluate, sft, train
 
 HERE = {"backend": "in_process", "progress": False, "store": None}
 PROBLEM = problems.Bernoulli((0.3, 0.6))
@@ -185,6 +185,21 @@ def test_a_warm_start_that_lies_there_is_not_made_again(study, monkeypatch):
     START.policy(Addition(), 0, study.path / "starts")
     with pytest.raises(pytest.fail.Exception, match="made again"):
         START.policy(Addition(), 2, study.path / "starts")
+
+
+def test_a_task_may_say_what_is_taught_first_and_a_warm_start_of_ones_own_wins(monkeypatch):
+    hard = Calculator(operations=(2, 2))
+    assert [(lesson.operations, steps) for lesson, steps in hard.lessons] == [((1, 1), 200), ((2, 2), 700)]
+    monkeypatch.setattr(Calculator, "lessons", ((Calculator(operations=(1, 1)), 3), (hard, 2)))
+    taught, other = WarmStart().policy(hard, 5, None), models.tiny("0.1m", seed=5)
+    for part, (lesson, steps) in enumerate(hard.lessons):
+        for _ in sft(other, lesson, steps=steps, seed=seeding.integer(5, "lessons", part)):
+            pass
+    assert all((value == trainable(other)[name]).all() for name, value in trainable(taught).items())
+    own, other = WarmStart(steps=2).policy(hard, 5, None), models.tiny("0.1m", seed=5)
+    for _ in sft(other, hard, steps=2, seed=5):
+        pass
+    assert all((value == trainable(other)[name]).all() for name, value in trainable(own).items())
 
 
 def test_what_changes_a_result_changes_the_arm_and_what_is_said_of_it_does_not():

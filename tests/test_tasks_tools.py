@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench import sandbox
-from workbench.tasks import tools
+from workbench import models, sample, sandbox
+from workbench.tasks import Addition, Calculator, Lookup, tools
 from workbench.tasks.code import SandboxBroke
-from workbench.tasks.spoken import call
+from workbench.tasks.spoken import ToolEpisode, call
 from workbench.tasks.tools import FAULTS, Search, Store, Toolbox, calculate, python, schema
+from workbench.train import train
 
 
 def double(number: int) -> int:
@@ -50,12 +51,6 @@ def leave() -> str:
     raise SystemExit(3)
 
 
-def hang() -> str:
-    """Never come back."""
-    while True:
-        time.sleep(0.001)
-
-
 def megabyte() -> str:
     """Say a lot."""
     return "é" * 2**20
@@ -78,6 +73,11 @@ def broken() -> str:
 
 @pytest.fixture
 def box():
+    def hang() -> str:
+        """Never come back."""
+        while True:
+            time.sleep(0.001)
+
     return Toolbox(double, shout, fail, leave, hang, megabyte, unshowable, broken, seconds=0.05, characters=300, longest=500)
 
 
@@ -142,12 +142,18 @@ def test_a_megabyte_is_cut_and_what_has_no_text_says_so(box):
     assert box.answer(call("unshowable")).text == "(a Unshowable that cannot be shown: ValueError)"
 
 
-def test_a_loop_is_ended_and_a_tool_that_hangs_three_times_is_taken_out(box):
+def test_a_loop_is_ended_and_a_tool_that_hangs_three_times_is_out_of_order_for_a_while_in_every_box(box, monkeypatch):
+    before = tools.tally()
     for _ in range(3):
         assert "within" in box.answer(call("hang")).text
-    assert box.answer(call("hang")).text == "error: hang is out of order"
-    assert box.answer(call("double", number=2)).text == "4"
-    assert box.counts == {"calls": 5, "time": 4}
+    another = Toolbox(box.tools["hang"], double, seconds=0.05)  # that of another episode
+    assert box.answer(call("hang")).text == another.answer(call("hang")).text == "error: hang is out of order"
+    assert another.answer(call("double", number=2)).text == "4"
+    assert box.counts == {"calls": 4, "time": 4} and another.counts == {"calls": 2, "time": 1}
+    assert tools.tally() - before == box.counts + another.counts
+    later = time.monotonic() + tools.REST * box.seconds
+    monkeypatch.setattr(tools.time, "monotonic", lambda: later)
+    assert "within" in another.answer(call("hang")).text and "out of order" in another.answer(call("hang")).text  # one more try
     for thread in threading.enumerate():
         if thread.name == "tool":
             thread.join(5)
@@ -285,3 +291,104 @@ def test_python_that_could_not_be_tried_is_not_the_programs_fault(monkeypatch):
     monkeypatch.setattr(sandbox, "shared", Nothing)
     with pytest.raises(SandboxBroke, match="no worker"):
         Toolbox(python).answer(call("python", code="1"))
+
+
+# ---- a run with tools of one's own -------------------------------------------------------------------------------------
+
+
+class Script:
+    """An engine that says what it is told to say: `say(row, turn)`."""
+
+    context = 4096
+
+    def __init__(self, tokenizer, say):
+        self.say, self.tokenizer = say, tokenizer
+
+    def start(self, prompts, *, seed):
+        self.turns = [0] * len(prompts)
+        return self
+
+    def extend(self, row, ids):
+        pass
+
+    def sample(self, rows, **settings):
+        out = []
+        for row in rows:
+            ids = [*models.encode(self.tokenizer, self.say(row, self.turns[row])), self.tokenizer.eos_token_id]
+            self.turns[row] += 1
+            out.append(sample.Completion(ids, [-1.0] * len(ids), True))
+        return out
+
+
+@pytest.fixture
+def policy():
+    policy = models.tiny("0.1m")
+    policy.model.config.max_position_embeddings = Script.context
+    return policy
+
+
+class Own(Addition):
+    """A user's task: additions, with a toolbox."""
+
+    name = "own"
+    max_turns = 3
+
+    def __init__(self, box):
+        super().__init__()
+        object.__setattr__(self, "box", box)
+
+    def episode(self, problem):
+        made = Toolbox(*self.box.tools.values(), seconds=0.05, characters=300)  # each episode its own
+        return ToolEpisode(made, lambda answer: float(answer == "42"))
+
+
+def test_tools_that_raise_hang_or_flood_stop_no_run_and_are_told_to_the_model_and_counted(policy, box):
+    names = ("double", "fail", "hang", "megabyte", "unshowable", "leave", "nobody", "double")
+
+    def say(row, turn):
+        arguments = {"number": 21} if names[row % 8] == "double" else {}
+        return call(names[row % 8], **arguments) if turn == 0 else "<answer>42</answer>" if row % 2 else "no"
+
+    for step in train(policy, Own(box), "grpo", steps=2, prompts=2, engine=Script(policy.tokenizer, say)):
+        assert step.episodes == 16 and step.errors == 0 and step.success == 0.5 and step.gradient_norm > 0
+        told = [row["turns"][0]["reply"].removeprefix("<R>").removesuffix("</R><A>") for row in step.rollouts]
+        assert told[0] == told[7] == "42" and told[1] == r"error: RuntimeError: no\x1b[31m luck"
+        assert told[2] in ("error: hang gave nothing within 0.05 s", "error: hang is out of order")
+        assert told[3] == "?" * 301 + " (1048576 characters)"  # this tokenizer knows no é, and no ellipsis
+        assert told[4] == "(a Unshowable that cannot be shown: ValueError)" and told[5] == "error: RuntimeError: SystemExit(3)"
+        assert told[6].startswith("error: there is no tool 'nobody'")
+        assert [row["stop"] for row in step.rollouts] == ["DONE"] * 8 and len({row["prompt"] for row in step.rollouts}) == 1
+        counts = {name: n for name, n in step.as_row().items() if name.startswith("tool_")}
+        assert counts == {"tool_calls": 16, "tool_failed": 4, "tool_time": 2, "tool_unknown": 2}
+
+
+@pytest.mark.parametrize("task, asked", [("calculator", "1+1"), ("lookup", "aa")])
+def test_so_it_is_with_the_small_tasks(policy, task, asked, caplog):
+    class Fails(Calculator):
+        def calculate(self, expression):
+            if expression == asked:  # what the problems themselves are made with still works
+                raise OSError("no network")
+            return super().calculate(expression)
+
+    class Floods(Calculator):
+        def calculate(self, expression):
+            return "é" * 2**20 if expression == asked else super().calculate(expression)
+
+    class Lost(Lookup):
+        def entry(self, problem, place):
+            if place == asked:
+                raise KeyError(place)
+            return super().entry(problem, place)
+
+    def say(row, turn):
+        return f"<T>{asked}</T>" if turn == 0 else "<T>" if turn == 1 else "7"
+
+    for made in (Fails(), Floods()) if task == "calculator" else (Lost(),):
+        [step] = train(policy, made, "grpo", steps=1, prompts=1, engine=Script(policy.tokenizer, say))
+        assert step.errors == 0 and step.malformed == pytest.approx(1 / 3) and step.truncated == 0
+        for row in step.rollouts:
+            first, second = (turn["reply"] for turn in row["turns"][:2])
+            assert first == "<R>" + ("?" * 200 if isinstance(made, Floods) else "!") + "</R><A>" and second == "<R>!</R><A>"
+            assert [turn["reward"] for turn in row["turns"]] == [0, 0, 0]  # GRPO is paid for the outcome alone
+    assert [record.levelname for record in caplog.records] == ["WARNING"]  # once, with the traceback, and not in every call
+    assert "raised" in caplog.text and ("no network" in caplog.text or "KeyError" in caplog.text)

@@ -22,6 +22,7 @@ from workbench import models, objective, recipes, sample, seeding, tasks
 from workbench.batch import Batch, Origin, Stop
 from workbench.diagnostics import diagnose
 from workbench.loop import State, as_row, device_of, trainable
+from workbench.tasks import tools
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class StepRecord:
         tokens_per_second: over the whole step's `seconds`.
         test_success: of the test split, greedy and without hints, where `evaluate_every` asked for it, and after the last step
             with as many hints as this one. rollouts: one group, to be looked at.
-        diagnostics: more numbers, by name, see `workbench.diagnostics.diagnose`; in a row they stand among the others.
+        diagnostics: more numbers, by name, see `workbench.diagnostics.diagnose`; in a row they stand among the others. Where the
+            task has a toolbox also what became of the step's calls, such as "tool_calls" and "tool_failed": see `tools.FAULTS`.
     """
 
     step: int
@@ -97,7 +99,7 @@ def reinforce(update: Update, step: int) -> StepRecord:
     Raises:
         RuntimeError: the task raised in every episode. FloatingPointError: loss or gradient are not finite.
     """
-    started = time.perf_counter()
+    started, told = time.perf_counter(), tools.tally()
     recipe, state, seed = update.recipe, update.state, update.seed
     hints, measured = _choose_hints(update, step)
     sampled, kept, problem = _roll_out(update, step, hints)
@@ -138,7 +140,7 @@ def reinforce(update: Update, step: int) -> StepRecord:
         episodes=sum(each.rollouts for each in (sampled, *measured)),
         tokens=tokens, tokens_per_second=tokens / seconds, seconds=seconds,
         rollouts=tuple(_transcripts(step, prepared, state.policy.tokenizer)),
-        diagnostics=diagnose(recipe, prepared, played),
+        diagnostics=diagnose(recipe, prepared, played) | {f"tool_{what}": n for what, n in (tools.tally() - told).items()},
     )  # fmt: skip
 
 

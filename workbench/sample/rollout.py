@@ -99,7 +99,7 @@ def rollout(
             if turn + 1 == task.max_turns:
                 one.stop = Stop.TURNS
                 continue
-            ids = attempt(row, reply_ids, tokenizer, reply.text or "")
+            ids = attempt(row, _reply_ids, tokenizer, reply.text or "")
             if ids is None:
                 continue
             if len(one.after(ids, reply.keep)) >= context:
@@ -172,6 +172,15 @@ class _Attempt:
             if self.stop is Stop.ERROR:
                 row.rewards = [0.0] * len(row.rewards)
         return self.rows
+
+
+def _reply_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """`reply_ids`, with `?` for characters that the tokenizer has no token for: nobody knows what a tool will say."""
+    try:
+        return reply_ids(tokenizer, text)
+    except ValueError:
+        known = tokenizer.get_vocab()
+        return reply_ids(tokenizer, "".join(character if character in known else "?" for character in text))
 
 
 def _step(episode: Episode, text: str, turn: int) -> Reply:

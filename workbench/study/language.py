@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workbench import models, recipes, tasks
+from workbench import models, recipes, seeding, tasks
 from workbench.loop import copy_into, trainable
 from workbench.objective import SLOTS
 from workbench.run_folder import fcntl, replace_file
@@ -26,10 +26,14 @@ _TIMES = ("seconds", "tokens_per_second")
 
 @dataclass(frozen=True)
 class WarmStart:
-    """A tiny model, taught by demonstrations of which a share `error_rate` has a mistake: what arms start from (see `sft`)."""
+    """A tiny model, taught by demonstrations of which a share `error_rate` has a mistake: what arms start from (see `sft`).
+
+    Attributes:
+        steps: on the task itself; None: what the task asks for (`tasks.Taught`), easier ones first perhaps, and else 150.
+    """
 
     size: str = "0.1m"
-    steps: int = 150
+    steps: int | None = None
     batch_size: int = 32
     lr: float = 4e-3
     error_rate: float = 0.2
@@ -54,9 +58,14 @@ class WarmStart:
         return made
 
     def _taught(self, policy: models.LanguageModel, task: tasks.Task, seed: int) -> models.LanguageModel:
-        lessons = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "size"}
-        for _ in sft(policy, task, seed=seed, **lessons):
-            pass
+        settings = {name: getattr(self, name) for name in ("batch_size", "lr", "error_rate")}
+        plan: tuple[tuple[tasks.Task, int], ...] = ((task, 150 if self.steps is None else self.steps),)
+        if self.steps is None and isinstance(task, tasks.Taught):
+            plan = task.lessons
+        for part, (lesson, steps) in enumerate(plan):
+            mine = seed if len(plan) == 1 else seeding.integer(seed, "lessons", part)
+            for _ in sft(policy, lesson, steps=steps, seed=mine, **settings):
+                pass
         return policy
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from workbench.tasks.addition import Addition
-from workbench.tasks.base import Episode, Hinted, Played, Problem, Reply, Rewriting, Task, play
+from workbench.tasks.base import Episode, Hinted, Played, Problem, Reply, Rewriting, Task, Taught, play
 from workbench.tasks.calculator import Calculator
 from workbench.tasks.code import Katas, Programs, Repair
 from workbench.tasks.lookup import Lookup
@@ -14,7 +14,7 @@ from workbench.tasks.verbal_bandit import VerbalBandit
 
 __all__ = [
     "Addition", "Calculator", "Episode", "Hinted", "Katas", "Lookup", "Played", "Problem", "Programs", "Repair", "Reply",
-    "Rewriting", "Spoken", "Stream", "Task", "ToolKatas", "Unlock", "VerbalBandit", "get", "names", "play", "spoken",
+    "Rewriting", "Spoken", "Stream", "Task", "Taught", "ToolKatas", "Unlock", "VerbalBandit", "get", "names", "play", "spoken",
 ]  # fmt: skip
 
 _KNOWN = (Addition, Calculator, Lookup, Programs, Repair, Katas, Spoken, Stream, ToolKatas, Unlock, VerbalBandit)

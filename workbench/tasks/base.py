@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from workbench import seeding
+
+log = logging.getLogger(__name__)
 
 TEST_SHARE = 1 / 8  # of all problems; which ones is decided by their content
 TRIES = 1000  # draws before a split is declared empty
@@ -64,6 +67,9 @@ class Episode(Protocol):
 
     def step(self, text: str) -> Reply:
         """Answer one assistant turn. Any text is legal; what makes no sense is answered, never raised.
+
+        What raises here ends this episode with `Stop.ERROR`, as no fault of the model; what hangs here hangs the run. So a tool
+        that may do either, or answer at any length, belongs in a `tools.Toolbox`, which bounds it and tells the model.
 
         The caller counts turns: an episode that is not done after `task.max_turns` steps has failed.
         """
@@ -146,6 +152,16 @@ class Rewriting(Protocol):
         ...
 
 
+@runtime_checkable
+class Taught(Protocol):
+    """A task that says what a tiny model must have been shown before it acts sensibly. Optional; see `study.WarmStart`."""
+
+    @property
+    def lessons(self) -> tuple[tuple[Task, int], ...]:
+        """Tasks, easier ones first, and for how many steps of `train.sft` each is demonstrated."""
+        ...
+
+
 def stream(
     name: str, draw: Callable[[np.random.Generator], tuple[Problem, str]], index: int, split: str, seed: int
 ) -> Problem:
@@ -169,6 +185,29 @@ def stream(
     raise ValueError(
         f"task {name!r}: none of {TRIES} draws is a {split} problem; the task has too few different problems, enlarge it"
     )
+
+
+ERROR = "!"  # the reply to a call that came to nothing
+
+
+@functools.cache
+def _warn_once(tool: str) -> None:
+    log.warning("the tool %s raised; the model is told `%s`, this time and always", tool, ERROR, exc_info=True)
+
+
+def observe(tool: Callable[..., object], *arguments: object, characters: int = 200) -> Reply:
+    """The reply to a call in the tags of tiny models: what the tool gives, cut to a length.
+
+    A call that the tool cannot read (ValueError) is malformed: `!`, reward -1. Whatever else the tool raises is no fault of the
+    model: `!`, reward 0, and the first time a warning in the log. A tool that may hang belongs in a `tools.Toolbox`.
+    """
+    try:
+        return Reply(str(tool(*arguments))[:characters])
+    except ValueError:
+        return Reply(ERROR, -1.0)
+    except Exception:
+        _warn_once(getattr(tool, "__qualname__", repr(tool)))
+        return Reply(ERROR)
 
 
 class Drawn:

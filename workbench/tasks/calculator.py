@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from workbench.tasks.base import Drawn, Problem, Reply, check_rate, play, slip
+from workbench.tasks.base import Drawn, Problem, Reply, check_rate, observe, play, slip
 
 OPERATORS = "+-*"
-ERROR = "!"  # the reply to a malformed call
 _EXPRESSION = re.compile(r"([0-9]{1,3})([-+*])([0-9]{1,3})")
 _CALL = re.compile(r"<T>([^<>]*)</T>")
 
@@ -58,6 +57,11 @@ class Calculator(Drawn):
     @property
     def max_turns(self) -> int:
         return self.operations[1] + 1 + self.slack
+
+    @property
+    def lessons(self) -> tuple[tuple[Calculator, int], ...]:
+        """See `Taught`. Single operations first: how a number is copied is learned sooner where less is around it."""
+        return (replace(self, operations=(1, 1)), 200), (self, 700)
 
     def calculate(self, expression: str) -> str:
         """Work out one operation modulo 1000.
@@ -146,10 +150,7 @@ class CalculatorEpisode:
             reward = -1.0 if self.turn == 1 else 0.0
             return Reply(None, reward, done=True, outcome=float(text.strip() == self.problem.answer))
         call = _CALL.fullmatch(text.strip())
-        try:
-            return Reply(self.task.calculate(call[1] if call else ""))
-        except ValueError:
-            return Reply(ERROR, -1.0)
+        return observe(self.task.calculate, call[1] if call else "")
 
 
 def _garble(call: str, rng: np.random.Generator) -> str:

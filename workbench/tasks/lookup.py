@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workbench.tasks.base import Drawn, Problem, Reply, check_rate, play, slip
+from workbench.tasks.base import Drawn, Problem, Reply, check_rate, observe, play, slip
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 TABLES = "ABCDE"
-ERROR = "!"  # the reply to a malformed call
 NOTHING = "?"  # the reply to a key that is not in the table
 ASK = "?"  # the call that asks the user
 _CALL = re.compile(r"<T>([^<>]*)</T>")
@@ -206,10 +205,7 @@ class LookupEpisode:
             return Reply(None, reward, done=True, outcome=float(text.strip() == self.problem.answer))
         call = _CALL.fullmatch(text.strip())
         asked = call[1] if call else ""
-        try:
-            return Reply(self.ask() if asked == ASK else self.look_up(asked))
-        except ValueError:
-            return Reply(ERROR, -1.0)
+        return observe(self.ask) if asked == ASK else observe(self.look_up, asked)
 
 
 def _astray(problem: Problem, place: str) -> str:

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from workbench.tasks.base import Drawn, Problem, Reply, check_rate, play
+from workbench.tasks.base import ERROR, Drawn, Problem, Reply, check_rate, play
 
-ERROR = "!"  # the reply to a call that makes no sense
 _READ = "<T>n</T>"
 _FORGET = re.compile(r"([^<>]{0,8})<T>f([1-9])</T>")
 _NAMES = "abcdefgh"

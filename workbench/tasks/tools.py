@@ -18,6 +18,8 @@ import operator
 import queue
 import re
 import threading
+import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +32,8 @@ from workbench.tasks.code import SandboxBroke
 OPEN, CLOSE = "<tool_call>", "</tool_call>"  # as in the chat templates of Qwen and Hermes
 FAULTS = ("malformed", "unknown", "arguments", "long", "failed", "time")
 CALLS = 8  # calls in one turn that are answered
-STRIKES = 3  # calls of a tool that may run out of time before it is taken out of the box
+STRIKES = 3  # calls of a tool in a row that may run out of time before it is out of order: in all boxes, for a while
+REST = 10  # how many times longer than it was waited for; then it is tried again
 _CALL = re.compile(re.escape(OPEN) + "(.*?)" + re.escape(CLOSE), re.DOTALL)
 _TYPES: dict[type, tuple[type, ...]] = {float: (int, float)}  # JSON writes 2.0 as 2
 
@@ -83,7 +86,6 @@ class Toolbox:
             self.tools[tool.__name__] = tool
         self.seconds, self.characters, self.longest = seconds, characters, longest
         self.counts: Counter[str] = Counter()
-        self.strikes: Counter[str] = Counter()
 
     def schemas(self) -> list[dict[str, Any]]:
         """The JSON schema of each tool, in the form that chat templates, TRL and vLLM take."""
@@ -99,27 +101,27 @@ class Toolbox:
         """What the calls in a turn give, one after the other; None if there is no call in it, not even a broken one."""
         inside = _CALL.findall(text)
         if text.count(OPEN) != len(inside) or text.count(CLOSE) != len(inside):
-            self.counts["calls"] += 1
+            self._count("calls")
             return self._wrong("malformed", f"every {OPEN} must be closed by one {CLOSE}, and calls cannot be nested")
         if not inside:
             return None
         seen = [self._read(call) for call in inside[:CALLS]]
         if len(inside) > CALLS:
-            self.counts["calls"] += 1
+            self._count("calls")
             seen.append(self._wrong("long", f"only the first {CALLS} of {len(inside)} calls were made"))
         return Observation("\n".join(each.text for each in seen), tuple(fault for each in seen for fault in each.faults))
 
     def _read(self, text: str) -> Observation:
         if len(text) > self.longest:
-            self.counts["calls"] += 1
+            self._count("calls")
             return self._wrong("long", f"the call has {len(text)} characters; at most {self.longest} are read")
         try:
             call = json.loads(text)
         except (ValueError, RecursionError) as error:
-            self.counts["calls"] += 1
+            self._count("calls")
             return self._wrong("malformed", f"the call is not JSON: {error}")
         if not isinstance(call, dict) or not isinstance(call.get("name"), str):
-            self.counts["calls"] += 1
+            self._count("calls")
             return self._wrong("malformed", 'a call is {"name": ..., "arguments": {...}}')
         return self.call(call["name"], call.get("arguments", {}))
 
@@ -129,28 +131,54 @@ class Toolbox:
         Raises:
             SandboxBroke, sandbox.Unavailable: a tool could not be tried at all, which says nothing about the model.
         """
-        self.counts["calls"] += 1
+        self._count("calls")
         if name not in self.tools:
             return self._wrong("unknown", f"there is no tool {name[:100]!r}; there are {', '.join(self.tools)}")
         problem = _misfit(self.tools[name], arguments)
         if problem:
             return self._wrong("arguments", problem)
-        if self.strikes[name] == STRIKES:
+        tool = self.tools[name]
+        health = _HEALTH.setdefault(getattr(tool, "__func__", tool), _Health())
+        if health.strikes >= STRIKES and time.monotonic() < health.rests_until:
             return self._wrong("time", f"{name} is out of order")
         try:
-            result = _within(self.seconds, lambda: self.tools[name](**arguments))
+            result = _within(self.seconds, lambda: tool(**arguments))
         except TimeoutError:
-            self.strikes[name] += 1
+            health.strikes += 1
+            health.rests_until = time.monotonic() + REST * self.seconds
             return self._wrong("time", f"{name} gave nothing within {self.seconds:g} s")
         except (SandboxBroke, sandbox.Unavailable):
             raise
         except Exception as error:
+            health.strikes = 0
             return self._wrong("failed", f"{type(error).__name__}: {_said(error, self.characters)}")
+        health.strikes = 0
         return Observation(_said(result, self.characters))
 
+    def _count(self, what: str) -> None:
+        self.counts[what] += 1
+        _TALLY[what] += 1
+
     def _wrong(self, fault: str, why: str) -> Observation:
-        self.counts[fault] += 1
+        self._count(fault)
         return Observation(sandbox.printable(f"error: {why}", self.characters), (fault,))
+
+
+@dataclass
+class _Health:
+    """How a tool has been lately: one that hangs in every episode must not hold up all of them."""
+
+    strikes: int = 0
+    rests_until: float = 0.0
+
+
+_HEALTH: weakref.WeakKeyDictionary[Any, _Health] = weakref.WeakKeyDictionary()  # by function
+_TALLY: Counter[str] = Counter()
+
+
+def tally() -> Counter[str]:
+    """What became of all calls in this process: the sum of the `counts` of all boxes there ever were."""
+    return _TALLY.copy()
 
 
 def _said(result: Any, characters: int) -> str:

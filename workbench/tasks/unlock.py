@@ -11,9 +11,8 @@ from functools import cache
 import numpy as np
 
 from workbench import seeding
-from workbench.tasks.base import Drawn, Problem, Reply, check_rate, play
+from workbench.tasks.base import ERROR, Drawn, Problem, Reply, check_rate, play
 
-ERROR = "!"  # the reply to a malformed call
 _CALL = re.compile(r"<T>([0-9])</T>")
 
 
