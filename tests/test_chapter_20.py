@@ -1,0 +1,98 @@
+"""What chapter 20 says of memory and of its record holds; and its cell for full size runs, with a stand-in."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from workbench import course, models, objective, recipes, sample, sandbox, stats, tasks
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def names():
+    """What the chapter's cells define that need no run."""
+    chapter = course.solved(ROOT / "notebooks" / "masters" / "20_multi_turn_tool_use.py")
+    code = [cell.source for cell in chapter.cells if cell.cell_type == "code"]
+    found: dict = {"calculator": tasks.get("calculator")}
+    defined = ("class Plan", "def training_bytes", "training_of =", "def cache_bytes", "cache_of =", "def parts", "def full")
+    for wanted in ("import importlib", *defined):
+        (source,) = [cell for cell in code if wanted in cell]
+        exec(source.split("\n\nif FULL")[0], found)
+    return found
+
+
+@pytest.mark.parametrize("name", ["0.6B", "4B", "8B"])
+def test_the_shapes_are_those_of_the_models(names, name):
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    shape = names["SHAPES"][name]
+    with torch.device("meta"):
+        config = Qwen3Config(
+            hidden_size=shape["width"], num_hidden_layers=shape["layers"], num_attention_heads=shape["heads"],
+            head_dim=shape["head_dim"], num_key_value_heads=shape["kv_heads"], intermediate_size=shape["inner"],
+            vocab_size=151_936, tie_word_embeddings=name != "8B",
+        )  # fmt: skip
+        model = Qwen3ForCausalLM(config)
+    assert sum(p.numel() for p in model.parameters()) == shape["weights"]
+    linear = [m for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and n != "lm_head"]
+    assert names["adapter_numbers"](shape, 16) == sum(16 * (m.in_features + m.out_features) for m in linear)
+
+
+def test_the_text_about_the_sliders_is_what_they_show(names):
+    def total(**changed):
+        return {"name": "8B", "adapters": False, "recompute": False, "at_once": 64, "per_pass": 8} | changed
+
+    sizes = names["parts"](**total())
+    assert round(sizes["training"]) == 131 and round(sizes["logits"]) == 15 and round(sizes["layers"] + sizes["logits"]) == 135
+    small = names["parts"](**total(adapters=True, recompute=True))
+    assert round(small["training"]) == 17 and round(small["layers"] + small["logits"]) == 22
+    assert sum(small.values()) > 80 > sum(names["parts"](**total(adapters=True, recompute=True, at_once=48)).values())
+    assert sum(names["parts"](**total(adapters=True, recompute=True, per_pass=6)).values()) < 80
+
+
+def test_the_record_says_sooner_and_not_further():
+    rows = pd.DataFrame(json.loads((ROOT / "data" / "gtpo.json").read_text())["rows"])
+    rows = rows[(rows["condition"] == "noise .5, slack 3") & (rows["update"] > 0)]
+
+    def gap(measure):
+        wide = [rows[rows["arm"] == arm].pivot(index="update", columns="seed", values=measure) for arm in ("gtpo", "grpo")]
+        return 100 * (wide[0] - wide[1])
+
+    right, malformed = stats.t_interval(gap("success").to_numpy()), stats.t_interval(gap("malformed").to_numpy())
+    assert (malformed.high < 0).all() and right.low[-1] < 0 < right.high[-1] and right.low[1] > 0
+    over = stats.t_interval(gap("success").mean().to_numpy())
+    assert [round(x, 1) for x in over] == [2.7, 0.9, 4.6]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="the extra `scale` is not installed")
+@pytest.mark.filterwarnings("ignore")
+def test_the_cell_for_full_size_runs_with_a_stand_in(names, tmp_path):
+    stand_in = models.tiny("0.1m", seed=0)
+    stand_in.save(tmp_path / "model")
+    plan = names["Plan"](tmp_path / "model", tasks.get("calculator"), prompts=2, steps=1, tokens=64, lr=1e-3, rank=4)
+    made = names["full"](plan, recipes.gtpo, tmp_path / "run")
+    assert made.state.global_step == 1
+    assert all("lora_" in name for name, p in made.policy.model.named_parameters() if p.requires_grad)
+
+
+def test_a_stranger_is_all_failure_and_still_hears_of_its_manners():
+    """Sixteen failures: every group is dead for GRPO, and not for GTPO, since some end a turn without a call."""
+    try:
+        sandbox.best()
+    except sandbox.Unavailable:
+        pytest.skip("no sandbox here")
+    stranger = models.tiny("0.1m", seed=0)
+    stranger.model.config.max_position_embeddings = 4096
+    task = tasks.get("tool_katas", turns=3, max_tokens=48)
+    asked = [task.problem(n) for n in range(4)]
+    batch = sample.rollout(sample.LocalEngine(stranger), task, stranger.tokenizer, asked, group_size=4, seed=0)
+    assert batch.outcome.sum() == 0
+    dead = {name: objective.dead(objective.prepare(recipes.get(name), batch)) for name in ("grpo", "gtpo")}
+    assert dead["grpo"] == 1 and dead["gtpo"] < 1
