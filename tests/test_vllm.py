@@ -13,9 +13,11 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
+import workbench as wb
 from workbench import models, sample, tasks
 from workbench.batch import Batch, Dialogue, Segment
 from workbench.sample.vllm_worker import WeightUpdates
@@ -77,11 +79,11 @@ def engine(policy):
 
 @pytest.fixture(scope="module")
 def servers():
-    """Addresses by whether embeddings are tied; both start at once."""
-    with contextlib.ExitStack() as stack, ThreadPoolExecutor(2) as pool:
-        started = {tied: sample.serve(make(tied)) for tied in (True, False)}
-        waiting = {tied: pool.submit(stack.enter_context, server) for tied, server in started.items()}
-        yield {tied: each.result() for tied, each in waiting.items()}
+    """By whether embeddings are tied: what stops it, and its address. Both start at once."""
+    with contextlib.ExitStack() as both, ThreadPoolExecutor(2) as pool:
+        stacks = {tied: both.enter_context(contextlib.ExitStack()) for tied in (True, False)}
+        started = {tied: pool.submit(stack.enter_context, sample.serve(make(tied))) for tied, stack in stacks.items()}
+        yield {tied: (stacks[tied], each.result()) for tied, each in started.items()}
 
 
 # ---- the same policy in three engines --------------------------------------------------------------------------------
@@ -190,7 +192,7 @@ def test_bad_input(policy, engine):
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_an_update_reaches_every_layer(tied, adapted, where, request):
     policy = make(tied, adapted)
-    address = request.getfixturevalue("servers")[tied] if where == "server" else None
+    address = request.getfixturevalue("servers")[tied][1] if where == "server" else None
     engine = sample.VLLMEngine(policy, server=address)
     assert gap(policy, engine) < 1e-5
     for update in range(1, 4):
@@ -324,3 +326,57 @@ def test_a_task_of_many_turns():
     ours = sample.rollout(own, task, pupil.tokenizer, problems, group_size=1, seed=0, temperature=0)
     assert torch.equal(local.tokens, ours.tokens) and torch.equal(local.mask, ours.mask)
     own.close()
+
+
+@pytest.mark.parametrize("correction", [None, wb.objective.Correction()], ids=["plain", "corrected"])
+def test_training(correction):
+    """The weights of each step reach vLLM, the ratio at a first update is 1 within the mismatch that the step reports."""
+    pupil = models.load("data/calculator_pupil")
+    before = copy.deepcopy(pupil)
+    records = list(wb.train(pupil, "calculator", "gtpo", steps=3, prompts=4, lr=1e-3, engine="vllm", correction=correction))
+    for record in records:
+        assert record.gradient_norm > 0 and record.turns > 1.5
+        assert record.diagnostics["mismatch_mean"] < 1e-6 and record.diagnostics["mismatch_largest"] < 1e-4
+        largest = record.diagnostics["mismatch_largest"] if correction is None else 0.0
+        assert np.exp(-largest) - 1e-6 <= record.ratio_min <= record.ratio_max <= np.exp(largest) + 1e-6
+    if correction is not None:
+        assert records[0].diagnostics["correction_lost"] == 0
+    moved = [(a - b).abs().max().item() for a, b in zip(pupil.parameters(), before.parameters())]
+    assert min(moved) > 1e-4, "old weights would have shown in the mismatch"
+    assert wb.evaluate(pupil, "calculator", problems=16, engine="vllm") == wb.evaluate(pupil, "calculator", problems=16)
+
+
+# ---- processes -------------------------------------------------------------------------------------------------------
+
+
+def family(address: str) -> list[psutil.Process]:
+    """The server at an address, and all that it started."""
+    port = address.rpartition(":")[2]
+    (server,) = [one for one in psutil.Process().children() if port in one.cmdline()]
+    return [server, *server.children(recursive=True)]
+
+
+def test_only_loopback_is_listened_on(engine, servers):
+    processes = [psutil.Process(), *(one for _, address in servers.values() for one in family(address))]
+    assert len(processes) >= 5
+    listening = [c.laddr.ip for one in processes for c in one.net_connections() if c.status == psutil.CONN_LISTEN]
+    assert len(listening) >= 3 and set(listening) <= {"127.0.0.1", "::1"}
+
+
+def test_servers_end_with_everything_they_started(servers):
+    """One whose time has come, and one that was killed; who asks the dead one is told what to do."""
+    policy = make(tied=True)
+    engine = sample.VLLMEngine(policy, server=servers[True][1])
+    session = engine.start(PROMPTS, seed=0)
+    with pytest.raises(ValueError, match="refused /v1/completions: 400"):  # past our own checks: the server has its own
+        engine.generate([([1] * 600, {"max_tokens": 1, "seed": 0})])
+    for tied, (stack, address) in servers.items():
+        processes = family(address)
+        if tied:
+            for one in processes[1:]:
+                one.kill()
+            with pytest.raises(ConnectionError, match="cannot be reached.*start it again .sample.serve."):
+                for _ in range(20):  # it takes a moment until the rest of it notices
+                    session.sample([0], max_tokens=1, stop=[])
+        stack.close()
+        assert not [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]

@@ -119,7 +119,8 @@ def sft(
 def train(
     policy: models.LanguageModel, task: str | tasks.Task, recipe: str | recipes.Recipe = "grpo", *, steps: int, seed: int = 0,
     prompts: int = 16, lr: float = 3e-4, value_lr: float = 1e-2, temperature: float = 1.0, max_grad_norm: float = 1.0,
-    engine: str | sample.Engine | None = None, recompute_logp: bool = False, rows_per_pass: int | None = None,
+    engine: str | sample.Engine | None = None, recompute_logp: bool = False,
+    correction: objective.Correction | None = None, rows_per_pass: int | None = None,
     run: str | Path | None = None, checkpoint_every: int = 1, evaluate_every: int = 0, threads: int | None = 1,
     progress: bool = False,
 ) -> Generator[StepRecord, None, None]:  # fmt: skip
@@ -132,8 +133,10 @@ def train(
         recipe: a `Recipe` or a registered name. It also says how many rollouts a prompt gets, and how often they are used.
         prompts: distinct prompts in a step. temperature: of sampling and of the probabilities that are trained.
         lr: of AdamW, constant. value_lr: of the value head, where the recipe has one.
-        engine: "local", "hugging_face", an engine, or None for the fastest that can run this policy.
+        engine: "local", "hugging_face", "vllm" (in this process; for a server make a `sample.VLLMEngine`), an engine, or None for
+            the fastest that can run this policy. vLLM does not promise the same bits for the same seed.
         recompute_logp: take the old log-probabilities from the trainer's own forward pass, not from the engine.
+        correction: do so, and weigh what was sampled by trainer over sampler; for an engine that is not exactly the policy.
         rows_per_pass: episodes in one forward and backward pass, to save memory; the gradient is the same.
         run: a folder for configuration, metrics, transcripts and checkpoints; `steps` may grow when the run goes on.
         threads: of torch while a step runs; restored after it. One, because at these sizes two runs side by side get more
@@ -141,7 +144,7 @@ def train(
     Raises:
         ValueError: bad settings, a prompt longer than the context, or a folder of another run.
         RuntimeError: the task raised in every episode of a step. FloatingPointError: loss or gradient are not finite.
-        OSError: the folder cannot be written or is in use; the message says what to do.
+        OSError: the folder cannot be written or is in use, or a vLLM server is gone; the message says what to do.
     """
     task, recipe = tasks.get(task), recipes.get(recipe)
     _check(steps=steps, prompts=prompts, lr=lr, value_lr=value_lr, temperature=temperature, max_grad_norm=max_grad_norm,
@@ -163,7 +166,7 @@ def train(
     sampler = sample.engine_of(policy, engine)
     update = Update(
         task=task, recipe=recipe, state=state, engine=sampler, seed=seed, prompts=prompts, temperature=temperature,
-        max_grad_norm=max_grad_norm, recompute_logp=recompute_logp, rows_per_pass=rows_per_pass,
+        max_grad_norm=max_grad_norm, recompute_logp=recompute_logp, rows_per_pass=rows_per_pass, correction=correction,
     )  # fmt: skip
 
     def advance(step: int) -> StepRecord:
@@ -179,7 +182,7 @@ def train(
         "kind": "train", "task": _settings(task), "recipe": parts, "policy": _policy_settings(policy), "seed": seed,
         "prompts": prompts, "lr": lr, "value_lr": value_lr, "temperature": temperature, "max_grad_norm": max_grad_norm,
         "engine": type(sampler).__name__, "recompute_logp": recompute_logp, "rows_per_pass": rows_per_pass,
-        "evaluate_every": evaluate_every,
+        "evaluate_every": evaluate_every, **({} if correction is None else {"correction": vars(correction)}),
     }  # fmt: skip
     return loop(advance, state, steps, seed, run, config, checkpoint_every, threads, progress, _judged_by(task))
 

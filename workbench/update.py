@@ -43,6 +43,8 @@ class StepRecord:
             with as many hints as this one. rollouts: one group, to be looked at.
         diagnostics: more numbers, by name, see `workbench.diagnostics.diagnose`; in a row they stand among the others. Where the
             task has a toolbox also what became of the step's calls, such as "tool_calls" and "tool_failed": see `tools.FAULTS`.
+            With an engine that is not exactly the policy mismatch_mean, mismatch_largest and mismatch_kl, see `sample.Mismatch`;
+            with a correction also correction_lost, see `objective.Correction`.
     """
 
     step: int
@@ -91,6 +93,7 @@ class Update:
     max_grad_norm: float
     recompute_logp: bool
     rows_per_pass: int | None
+    correction: objective.Correction | None = None
 
 
 def reinforce(update: Update, step: int) -> StepRecord:
@@ -109,7 +112,7 @@ def reinforce(update: Update, step: int) -> StepRecord:
         for epoch in range(recipe.schedule["epochs"])
     ]
     answers = _answers(update, kept, problem) if "answer" in objective.needs(recipe) else []
-    prepared = _prepare(update, batch, cuts[0], answers)
+    prepared, measured_mismatch = _prepare(update, batch, cuts[0], answers)
     if state.judge is not None:
         _teach(update, step, prepared.batch, cuts[0])
     numbers: list[dict[str, float]] = []
@@ -140,7 +143,8 @@ def reinforce(update: Update, step: int) -> StepRecord:
         episodes=sum(each.rollouts for each in (sampled, *measured)),
         tokens=tokens, tokens_per_second=tokens / seconds, seconds=seconds,
         rollouts=tuple(_transcripts(step, prepared, state.policy.tokenizer)),
-        diagnostics=diagnose(recipe, prepared, played) | {f"tool_{what}": n for what, n in (tools.tally() - told).items()},
+        diagnostics=diagnose(recipe, prepared, played) | measured_mismatch
+        | {f"tool_{what}": n for what, n in (tools.tally() - told).items()},
     )  # fmt: skip
 
 
@@ -231,26 +235,34 @@ def _answers(update: Update, batch: Batch, problem: Tensor) -> list[list[int]]:
 
 def _prepare(
     update: Update, batch: Batch, minibatches: list[Tensor], answers: list[list[int]]
-) -> objective.Prepared:  # fmt: skip
-    """Advantages and weights, with what the policy, its value head and the reference say before the first update.
+) -> tuple[objective.Prepared, dict[str, float]]:  # fmt: skip
+    """Advantages and weights, with what the policy, its value head and the reference say before the first update; and how far
+    the sampler is from the policy, where it is another program or a correction was asked for.
 
     Read in the passes that the first epoch will use: other shapes round differently, and a recomputed ratio would not be 1.
     """
     needs, state, memory = objective.needs(update.recipe), update.state, update.state.memory
     renewed = torch.full_like(batch.origin, update.recompute_logp, dtype=torch.bool)
+    fresh = (batch.origin == Origin.ON_POLICY) & (batch.stop != Stop.ERROR)
+    if update.correction is not None:
+        renewed |= fresh
+    compared = update.correction is not None or not getattr(update.engine, "exact", True)
     if update.recipe.mix.get("logp") == "renewed":
         renewed |= batch.origin == Origin.REPLAY
     passes = [chunk for rows in minibatches for chunk in rows.split(update.rows_per_pass or len(rows))]
     given: dict[str, Tensor] = {}
+    found: dict[str, float] = {}
     with torch.no_grad():
-        if renewed.any() or needs & {"entropy", "values"}:
+        if compared or renewed.any() or needs & {"entropy", "values"}:
             read = [(rows, state.policy.evaluate(batch.select(rows), temperature=update.temperature)) for rows in passes]
             if "entropy" in needs:
                 given["entropy"] = _gathered(batch, [(rows, said.entropy) for rows, said in read])
             if state.head is not None:
                 given["values"] = _gathered(batch, [(rows, state.head(said.hidden)) for rows, said in read])
-            if renewed.any():
+            if compared or renewed.any():
                 now = _gathered(batch, [(rows, said.logp) for rows, said in read])
+                if compared:
+                    found = _against_the_sampler(update.correction, batch, now, fresh, given)
                 batch = batch.replace(logp_old=torch.where(renewed[:, None], now, batch.logp_old))
         if state.reference is not None:
             said = [state.reference.evaluate(batch.select(rows), temperature=update.temperature) for rows in passes]
@@ -266,7 +278,22 @@ def _prepare(
         given["entropy_past"] = objective.usual_entropy(memory.turn_entropy, batch.turn)
         known = objective.add_entropy(memory.turn_entropy, given["entropy"], batch.turn, played)
         state.memory = dataclasses.replace(memory, turn_entropy=known)
-    return objective.prepare(update.recipe, batch, **given)
+    return objective.prepare(update.recipe, batch, **given), found
+
+
+def _against_the_sampler(
+    correction: objective.Correction | None, batch: Batch, now: Tensor, fresh: Tensor, given: dict[str, Tensor]
+) -> dict[str, float]:  # fmt: skip
+    """How far the sampler was from the policy as it is `now`; with a correction, its weights join what is `given`."""
+    sampled = batch.mask & fresh[:, None]
+    if not sampled.any():
+        return {}
+    found = {f"mismatch_{k}": v for k, v in vars(sample.Mismatch.of((now - batch.logp_old)[sampled])).items()}
+    if correction is not None:
+        given["correction"] = correction(now, batch.logp_old, sampled)
+        ratio = correction.ratio(now, batch.logp_old, sampled)
+        found["correction_lost"] = (ratio - given["correction"])[sampled].mean().item()
+    return found
 
 
 def _teach(update: Update, step: int, batch: Batch, minibatches: list[Tensor]) -> None:
@@ -297,7 +324,7 @@ def _optimise(update: Update, step: int, part: objective.Prepared) -> dict[str, 
     """One optimiser step on one minibatch."""
     recipe, state = update.recipe, update.state
     rows = torch.arange(len(part), device=part.mask.device)
-    if not update.recompute_logp:
+    if not (update.recompute_logp or update.correction):
         rows = rows[objective.active(recipe, part)]  # the others have gradient 0: the sum is the same without them
     state.optimiser.zero_grad()
     if not len(rows):  # a gradient of zeros, not none: the optimiser's averages move as they would with all rows

@@ -3,6 +3,7 @@
 from workbench.objective.advantage import episode_advantage, gae, token_returns, turn_returns
 from workbench.objective.aggregate import row_mean, sequence_mean, token_mean, token_sum
 from workbench.objective.context import bare, few_shots, helpful_hints
+from workbench.objective.correction import Correction
 from workbench.objective.layout import as_sampled, one_row_a_turn
 from workbench.objective.loss import Parts, Prepared, active, dead, loss, needs, prepare, rewards
 from workbench.objective.mix import keep_successes, on_policy, replay
@@ -66,6 +67,7 @@ PARTS = {
 }  # fmt: skip
 
 __all__ = [
-    "PARTS", "SLOTS", "History", "Part", "Parts", "Prepared", "Terms", "active", "add_entropy", "dead", "gradient_weight",
-    "keep_successes", "loss", "needs", "part", "preference_loss", "prepare", "rewards", "usual_entropy", "void_turns", *PARTS,
+    "PARTS", "SLOTS", "Correction", "History", "Part", "Parts", "Prepared", "Terms", "active", "add_entropy", "dead",
+    "gradient_weight", "keep_successes", "loss", "needs", "part", "preference_loss", "prepare", "rewards", "usual_entropy",
+    "void_turns", *PARTS,
 ]  # fmt: skip

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from workbench.batch import Batch
+from workbench.objective.correction import Correction
 from workbench.objective.loss import Parts, loss, needs, prepare, rewards
 from workbench.objective.part import Part
 
@@ -93,6 +94,7 @@ def measure(recipe: WithRollout, logits: Tensor, means: Tensor, **settings: Any)
 def expected_update(
     recipe: WithRollout, logits: Tensor, means: Tensor, *, bernoulli: bool = True, group_size: int | None = None,
     behaviour: Tensor | None = None, values: Tensor | None = None, reference: Tensor | None = None,
+    correction: Correction | None = None,
 ) -> Update:  # fmt: skip
     """Mean and covariance of the update of `recipe`, over all outcomes of one group of pulls for every context.
 
@@ -101,6 +103,7 @@ def expected_update(
         bernoulli: a pull pays 1 with probability `means`, else 0; or, if false, exactly `means`.
         group_size: G; default: the recipe's.
         behaviour: [S,K] logits of the policy that pulled the arms, if it was another one (off-policy).
+        correction: take the policy's own log-probabilities for the old ones, and weigh what `behaviour` sampled.
         values: [S] what the value head says of each context; 0 if not given. reference: [S,K] logits, for a KL penalty.
             A gold answer's probability and a judge have nothing to tell the turns of an episode of one turn apart: they are
             taken to be silent.
@@ -112,7 +115,7 @@ def expected_update(
         raise ValueError(f"logits {tuple(logits.shape)} and means {tuple(means.shape)} must both be [S,K]")
     if bernoulli and ((means < 0) | (means > 1)).any():
         raise ValueError("a Bernoulli arm pays 1 with probability `means`, which must be from 0 to 1; or set bernoulli=False")
-    world = _World(recipe, logits, means, bernoulli, behaviour, values, reference)
+    world = _World(recipe, logits, means, bernoulli, behaviour, values, reference, correction)
     size = recipe.rollout.get("size", 8) if group_size is None else group_size
     tables = [world.outcomes(context, size) for context in range(len(logits))]
     kept = torch.stack([table.kept for table in tables])
@@ -156,6 +159,7 @@ class _World:
     behaviour: Tensor | None
     values: Tensor | None
     reference: Tensor | None
+    correction: Correction | None
 
     def outcomes(self, context: int, size: int) -> _Table:
         """Multisets of (arm, reward) with their multinomial probabilities: the order of the pulls does not matter."""
@@ -200,6 +204,11 @@ class _World:
 
         exact = log_policy.gather(1, arms[:, None])[:, 0]
         logp = batch.logp_old.double() if self.behaviour is None else on_arm(exact)  # rounded alike: the ratio is exactly 1
+        weight = None
+        if self.correction is not None:
+            weight = self.correction(logp, batch.logp_old.double(), batch.mask)
+            batch = batch.replace(logp_old=logp.float())
+            logp = batch.logp_old.double()
         values = None
         if "values" in needs(self.recipe):
             values = on_arm(torch.zeros(len(batch)).double() if self.values is None else self.values.double()[context])
@@ -210,7 +219,7 @@ class _World:
         same: dict[str, Any] = {name: torch.zeros_like(entropy) for name in ("answer", "implicit") if name in needs(self.recipe)}
         if "turn_entropy" in needs(self.recipe):
             same["entropy_past"] = torch.full_like(entropy, math.nan)  # the first update: nothing is usual yet
-        prepared = prepare(self.recipe, batch, entropy=entropy, values=values, logp_ref=logp_ref, **same)
+        prepared = prepare(self.recipe, batch, entropy=entropy, values=values, logp_ref=logp_ref, correction=weight, **same)
         with torch.enable_grad():
             logp, entropy = logp.detach().requires_grad_(), entropy.detach().requires_grad_()
             value, _ = loss(self.recipe, prepared, logp, entropy, values)

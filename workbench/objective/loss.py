@@ -53,7 +53,8 @@ class Prepared:
         batch: the rollouts. mask: its mask without episodes that ended in an error of the task.
         rewards: of each token, penalties placed in the reward included. advantage, unit, weight: what the parts said.
         coefficient: with what each token's objective enters the sum.
-        aggregate: the part that made it. logp_ref, values, entropy_past: as given, and returns: the value head's target; or None.
+        aggregate: the part that made it. logp_ref, values, entropy_past, correction: as given, and returns: the value head's
+            target; or None.
     """
 
     batch: Batch
@@ -68,6 +69,7 @@ class Prepared:
     values: Tensor | None = None
     returns: Tensor | None = None
     entropy_past: Tensor | None = None
+    correction: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -111,6 +113,7 @@ def prepare(
     recipe: Parts, batch: Batch, *,
     entropy: Tensor | None = None, values: Tensor | None = None, logp_ref: Tensor | None = None,
     answer: Tensor | None = None, implicit: Tensor | None = None, entropy_past: Tensor | None = None,
+    correction: Tensor | None = None,
 ) -> Prepared:  # fmt: skip
     """Rewards, advantages, units and weights of a batch of rollouts.
 
@@ -120,11 +123,12 @@ def prepare(
         entropy, values, logp_ref, answer, implicit: [B,T] of the policy that sampled, its value head, the reference policy,
             `models.answer_logp`, and the judge (log(judge / pi_old)); only those that `needs(recipe)` names.
         entropy_past: [B,T] `usual_entropy` of the steps before, where `needs(recipe)` names "turn_entropy".
+        correction: [B,T] weights for what was sampled by something else than the policy, see `Correction`; None: all 1.
     Raises:
         ValueError: when something is missing or misshapen, or every episode ended in an error.
     """
     given = {"entropy": entropy, "values": values, "logp_ref": logp_ref, "answer": answer, "implicit": implicit,
-             "entropy_past": entropy_past}  # fmt: skip
+             "entropy_past": entropy_past, "correction": correction}  # fmt: skip
     for name, tensor in given.items():
         if tensor is not None and tensor.shape != batch.tokens.shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}; the batch is {tuple(batch.tokens.shape)} [B,T]")
@@ -148,7 +152,7 @@ def prepare(
     return Prepared(
         batch=batch, mask=batch.mask, rewards=per_token, advantage=advantage, unit=recipe.unit(batch), weight=weight,
         coefficient=recipe.aggregate(weight, batch.mask, batch.rollout), aggregate=recipe.aggregate,
-        logp_ref=logp_ref, values=values, returns=returns, entropy_past=entropy_past,
+        logp_ref=logp_ref, values=values, returns=returns, entropy_past=entropy_past, correction=correction,
     )  # fmt: skip
 
 
@@ -187,6 +191,8 @@ def loss(
     advantage = prepared.advantage.to(logp.dtype)
     ratio = recipe.ratio(logp, old, prepared.unit, mask)
     objective = recipe.surrogate(ratio, advantage, logp)
+    if prepared.correction is not None:
+        objective = prepared.correction.to(logp.dtype) * objective
     terms = Terms(
         logp=logp, mask=mask, ratio=ratio, entropy=entropy, values=values, logp_ref=_as(prepared.logp_ref, logp),
         values_old=_as(prepared.values, logp), returns=_as(prepared.returns, logp), turn=prepared.batch.turn,

@@ -79,6 +79,11 @@ class Engine(Protocol):
         """Tokens in the longest row; None if the model sets no limit."""
         ...
 
+    @property
+    def exact(self) -> bool:
+        """Whether its log-probabilities are the policy's to float32 rounding; if not, training measures how far they are off."""
+        ...
+
     def start(self, prompts: Sequence[Sequence[int]], *, seed: int) -> Session:
         """A session with one row per prompt, with the policy's weights as they are now.
 

@@ -25,6 +25,8 @@ class HuggingFaceEngine:
         self.model: Any = getattr(policy, "model", policy) if hasattr(policy, "evaluate") else policy
         self.config: Any = self.model.config.get_text_config()
 
+    exact = True
+
     @property
     def context(self) -> int | None:
         return getattr(self.config, "max_position_embeddings", None)

@@ -45,6 +45,10 @@ class LocalEngine:
     def context(self) -> int:
         return self.model.config.max_position_embeddings
 
+    @property
+    def exact(self) -> bool:
+        return self.dtype == torch.float32
+
     def start(self, prompts: Sequence[Sequence[int]], *, seed: int) -> LocalSession:
         check_prompts(prompts, self.model.config.vocab_size, self.context)
         return LocalSession(fast.snapshot(self.model, self.dtype), self.context, prompts, seed)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from workbench.batch import Batch, Dialogue, Origin, Segment, Stop
 from workbench.models.tokenizer import decode, encode, prompt_ids, reply_ids
@@ -245,8 +246,7 @@ def mismatch(policy: LanguageModel, batch: Batch, *, temperature: float = 1.0) -
     float32 rounding is about 1e-6. An engine in bfloat16, or with other weights, shows here before it shows in training.
     """
     with torch.no_grad():
-        gap = (policy.evaluate(batch, temperature=temperature).logp - batch.logp_old)[batch.mask].double()
-    return Mismatch(gap.abs().mean().item(), gap.abs().max().item(), (gap.exp() - 1 - gap).mean().item())
+        return Mismatch.of((policy.evaluate(batch, temperature=temperature).logp - batch.logp_old)[batch.mask])
 
 
 @dataclass(frozen=True)
@@ -256,6 +256,12 @@ class Mismatch:
     mean: float
     largest: float
     kl: float
+
+    @staticmethod
+    def of(gap: Tensor) -> Mismatch:
+        """From log p of the trainer - log p of the sampler of each token [N]."""
+        gap = gap.double()
+        return Mismatch(gap.abs().mean().item(), gap.abs().max().item(), (gap.exp() - 1 - gap).mean().item())
 
     def __str__(self) -> str:
         return f"mean |dlogp| {self.mean:.1e}, max {self.largest:.1e}, KL {self.kl:.1e}"

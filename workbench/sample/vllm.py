@@ -56,6 +56,8 @@ class VLLMEngine:
         ImportError: vLLM is not installed. ValueError: settings that make no sense, or a model with quantised weights.
     """
 
+    exact = False
+
     def __init__(
         self, policy: Any, *, server: str | None = None, dtype: str | None = None, context: int | None = None,
         tolerance: float | None = None, timeout: float = 600.0, settings: Mapping[str, Any] | None = None,

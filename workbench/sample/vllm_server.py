@@ -24,7 +24,7 @@ from torch import Tensor
 from workbench.sample.vllm_start import Request, arguments, dtype_name, environment, need_vllm, shape
 from workbench.sample.vllm_worker import WeightUpdates
 
-RETRIES = 2
+RETRIES, PAUSE = 2, 1.0  # seconds before the first, twice as long before the second
 
 
 class Server:
@@ -86,7 +86,7 @@ class Server:
         what, kind = "", cast(type[Exception], ConnectionError)
         for attempt in range(RETRIES + 1):  # a request can be repeated: the same seed draws the same
             if attempt:
-                time.sleep(attempt)
+                time.sleep(PAUSE * attempt)
             try:
                 with self.opener.open(request, timeout=self.timeout) as answer:
                     return json.loads(answer.read() or b"null")
