@@ -6,12 +6,13 @@ import copy
 import json
 import os
 import signal
+import sys
 
 import pytest
 import torch
 
 import workbench as wb
-from workbench import models, objective, recipes, sample, tasks
+from workbench import models, objective, recipes, sample, seeding, tasks
 from workbench.loop import trainable
 
 trl = pytest.importorskip("trl", reason="the extra `scale` is not installed", exc_type=ImportError)
@@ -73,34 +74,40 @@ def test_what_trl_has_no_setting_for_is_refused_with_the_slot(change, slot):
 
 @pytest.mark.parametrize("name", CARRIED)
 def test_loss_and_gradients_are_those_of_train(name, pupil, tmp_path):
+    """On the policy's own rollouts, where every ratio is 1, and on rollouts of another, where they are clipped."""
     recipe = recipes.get(name)
     recipe = recipe.but("x", schedule=objective.updates()) if recipe.schedule["minibatches"] > 1 else recipe
     trainer = made(pupil, tmp_path, recipe)
-    trainer.model.train()
-    trainer.current_gradient_accumulation_steps = 1
     asked = list(range(4))
-    inputs = trainer._prepare_inputs([trainer.train_dataset[n] for n in asked for _ in range(recipe.rollout["size"])])
-    trainer._compute_loss(trainer.model, inputs).backward()
-    theirs = torch.cat([weight.grad.flatten() for weight in trainer.policy.model.parameters()])
-
-    policy, batch = pupil.copy(), trainer.batch
-    needs, given = objective.needs(recipe), {}
-    with torch.no_grad():
+    theirs, value = gradient_of(trainer, [trainer.train_dataset[n] for n in asked for _ in range(recipe.rollout["size"])])
+    noise = torch.from_numpy(seeding.generator(0, "noise").normal(size=tuple(trainer.batch.tokens.shape)) * 0.3).float()
+    old = torch.where(trainer.batch.mask, (trainer.batch.logp_old + noise).clamp(max=0), 0)
+    for batch in (trainer.batch, trainer.batch.replace(logp_old=old)):
+        if batch is not trainer.batch:
+            trainer.prepared = trainer._prepared(batch)
+            trainer.model.zero_grad()
+            theirs, value = gradient_of(trainer, None)
+        policy, needs, given = pupil.copy(), objective.needs(recipe), {}
+        with torch.no_grad():
+            said = policy.evaluate(batch)
+            given |= {"entropy": said.entropy} if "entropy" in needs else {}
+            given |= {"logp_ref": said.logp} if "reference" in needs else {}
+            if "answer" in needs:
+                texts = [tasks.get("calculator").problem(n).answer for n in asked]
+                answers = [[*models.encode(policy.tokenizer, text), policy.eos] for text in texts]
+                given["answer"] = models.answer_logp(policy, batch, answers)
+        prepared = objective.prepare(recipe, batch, **given)
         said = policy.evaluate(batch)
-        given |= {"entropy": said.entropy} if "entropy" in needs else {}
-        given |= {"logp_ref": said.logp} if "reference" in needs else {}
-        if "answer" in needs:
-            texts = [tasks.get("calculator").problem(n).answer for n in asked]
-            answers = [[*models.encode(policy.tokenizer, text), policy.eos] for text in texts]
-            given["answer"] = models.answer_logp(policy, batch, answers)
-    prepared = objective.prepare(recipe, batch, **given)
-    said = policy.evaluate(batch)
-    value, seen = objective.loss(recipe, prepared, said.logp, said.entropy)
-    value.backward()
-    ours = torch.cat([weight.grad.flatten() for weight in policy.model.parameters()])
-    assert seen["ratio_max"] == pytest.approx(1, abs=1e-5)
-    assert (theirs - ours).norm() <= 1e-5 * ours.norm() + 1e-9
-    assert ours.norm() > 1e-3
+        expected, seen = objective.loss(recipe, prepared, said.logp, said.entropy)
+        expected.backward()
+        ours = torch.cat([weight.grad.flatten() for weight in policy.model.parameters()])
+        assert (theirs - ours).norm() <= 1e-5 * ours.norm() and ours.norm() > 1e-3
+        terms = (prepared.coefficient * prepared.advantage).abs().sum().item()  # on-policy they add up to next to nothing
+        assert abs(value - expected.item()) <= 1e-5 * max(abs(expected.item()), terms)
+        if batch is trainer.batch:
+            assert seen["ratio_max"] == pytest.approx(1, abs=1e-5)
+        elif recipe.surrogate.name == "clip":
+            assert seen["clip_share"] > 0
 
 
 @pytest.mark.parametrize("name", NATIVE)
@@ -135,7 +142,8 @@ def test_a_plain_trainer_with_native_settings_has_the_same_loss_and_gradients(na
 def gradient_of(trainer, rows):
     trainer.model.train()
     trainer.current_gradient_accumulation_steps = 1
-    value = trainer._compute_loss(trainer.model, trainer._prepare_inputs(rows))
+    inputs = trainer._prepare_inputs(rows) if rows else trainer._buffered_inputs[0]
+    value = trainer._compute_loss(trainer.model, inputs)
     value.backward()
     return torch.cat([weight.grad.flatten() for weight in trainer.model.parameters()]), value.item()
 
@@ -403,3 +411,19 @@ def test_an_environment_needs_tools_that_trl_can_describe():
 
     with pytest.raises(ValueError, match="tool 'look' of task 'untyped' .*: types and a docstring"):
         scale.environment(Untyped())
+
+
+# ---- what is not installed --------------------------------------------------------------------------------------------------
+
+
+def test_what_is_missing_is_named_with_the_command_that_brings_it(pupil, tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("workbench.scale")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(vars(wb), "scale", raising=False)
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "trl", None)
+        with pytest.raises(ImportError, match=r"workbench.scale needs TRL, .*: pip install .*\[scale\]"):
+            wb.scale  # noqa: B018
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(ImportError, match=r"PEFT.* not installed.*pip install .*\[scale\]"):
+        made(pupil, tmp_path, lora=4)

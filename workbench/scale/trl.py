@@ -151,7 +151,7 @@ class RecipeTrainer(GRPOTrainer):
         self, *, task: tasks.Task, recipe: recipes.Recipe, engine: str | sample.Engine | None, seed: int, **given: Any
     ) -> None:
         self.task, self.recipe, self.problem_seed = task, recipe, seed
-        super().__init__(rollout_func=_play, reward_funcs=_outcome, **given)
+        super().__init__(rollout_func=_play, reward_funcs=success, **given)
         model = self.accelerator.unwrap_model(self.model)
         self.policy = models.LanguageModel(model, self.processing_class)
         self.engine = sample.engine_of(self.policy, engine)
@@ -291,7 +291,7 @@ def _where(trainer: Any) -> tuple[int, int]:
     return 1 + trainer.state.global_step // updates, trainer.accelerator.process_index
 
 
-def _outcome(outcome: list[float], **_: Any) -> list[float]:
+def success(outcome: list[float], **_: Any) -> list[float]:
     """What TRL logs as the reward: the verdict of the task."""
     return outcome
 
