@@ -154,6 +154,15 @@ def test_ids_are_fixed():
     """Saved checkpoints depend on them."""
     assert models.encode(TOKENIZER, "<P><U><A><E><T></T><R></R>\n ") == list(range(10))
     assert models.encode(TOKENIZER, "!09AZaz~") == [10, 25, 34, 42, 67, 74, 99, 103]
+
+
+def test_encoding_is_what_the_library_says_and_is_never_cut():
+    tokenizer = models.make_tokenizer()
+    for text in ("", "<T>37*45</T>", "<U>a<A>b<E>", "\n <"):
+        assert models.encode(tokenizer, text) == tokenizer.encode(text, add_special_tokens=False)
+    whole = models.encode(tokenizer, "12345")
+    tokenizer.backend_tokenizer.enable_truncation(2)
+    assert models.encode(tokenizer, "12345") == whole and len(whole) == 5
     assert len(TOKENIZER) == TOKENIZER.vocab_size == 128
     assert all(models.decode(TOKENIZER, [number]) for number in range(128))
     assert (TOKENIZER.pad_token_id, TOKENIZER.eos_token_id) == (0, 3)

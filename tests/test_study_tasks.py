@@ -189,7 +189,7 @@ def test_a_warm_start_that_lies_there_is_not_made_again(study, monkeypatch):
 
 def test_a_task_may_say_what_is_taught_first_and_a_warm_start_of_ones_own_wins(monkeypatch):
     hard = Calculator(operations=(2, 2))
-    assert [(lesson.operations, steps) for lesson, steps in hard.lessons] == [((1, 1), 200), ((2, 2), 700)]
+    assert [(lesson.operations, steps) for lesson, steps in hard.lessons] == [((1, 1), 300), ((2, 2), 600)]
     monkeypatch.setattr(Calculator, "lessons", ((Calculator(operations=(1, 1)), 3), (hard, 2)))
     taught, other = WarmStart().policy(hard, 5, None), models.tiny("0.1m", seed=5)
     for part, (lesson, steps) in enumerate(hard.lessons):

@@ -92,7 +92,10 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     Raises:
         ValueError: the tokenizer has no token for a character of the text; names it and where it is.
     """
+    backend = getattr(tokenizer, "backend_tokenizer", None)  # the same ids in a third of the time
     try:
+        if backend is not None and backend.truncation is None and backend.padding is None:
+            return backend.encode(text, add_special_tokens=False).ids
         return tokenizer.encode(text, add_special_tokens=False)
     except (
         Exception
