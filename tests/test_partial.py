@@ -11,7 +11,7 @@ import torch
 import workbench as wb
 from workbench import models, objective, recipes, sample, sandbox, tasks
 from workbench.batch import Batch, Dialogue, Segment, Stop
-from workbench.models.tokenizer import prompt_ids, reply_ids
+from workbench.models import prompt_ids, reply_ids
 from workbench.tasks import Repair, code, partial
 from workbench.tasks.base import play
 

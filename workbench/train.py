@@ -226,7 +226,9 @@ def demonstrations(
         problem = task.problem(number, seed=pool)
         turns = task.demonstration(problem, rng, error_rate)
         keeps = task.keeps(problem, turns[::2]) if isinstance(task, tasks.Rewriting) else ()
-        rows += sample.encode_rows(problem.prompt, turns, tokenizer, rollout=n, group=n, keeps=keeps)
+        rows += sample.encode_rows(
+            problem.prompt, turns, tokenizer, rollout=n, group=n, keeps=keeps, schemas=problem.schemas
+        )
     return Batch.from_dialogues(rows)
 
 

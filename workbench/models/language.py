@@ -83,9 +83,38 @@ class LanguageModel(nn.Module):
         return evaluate_with_transformers(self.model, batch, temperature)
 
     def save(self, folder: str | Path) -> None:
-        """Write model and tokenizer in the ordinary Hugging Face layout; `load` reads it, and so do TRL and vLLM."""
+        """Write model and tokenizer in the ordinary Hugging Face layout; `load` reads it, and so do TRL and vLLM.
+
+        Of a policy with adapters, the adapters alone are written, and the name of the model they belong to.
+        """
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+
+    def push(self, name: str, *, private: bool = True) -> None:
+        """Upload model and tokenizer to the Hugging Face Hub. Nothing else here ever uploads anything.
+
+        Args:
+            name: "owner/name", in full. private: only you can see it.
+        Raises:
+            ValueError: a name without its owner.
+        """
+        owner, slash, rest = name.partition("/") if isinstance(name, str) else ("", "", "")
+        if not (owner and slash and rest) or "/" in rest or owner.startswith("."):
+            raise ValueError(f'to upload, say where to in full, as in policy.push("you/my-model"), not {name!r}')
+        self.model.push_to_hub(name, private=private)
+        self.tokenizer.push_to_hub(name, private=private)
+
+    def merged(self) -> LanguageModel:
+        """The same policy without adapters: they are added into a copy of the weights.
+
+        Raises:
+            ValueError: it has none, or its weights are quantised.
+        """
+        if not hasattr(self.model, "merge_and_unload"):
+            raise ValueError("this policy has no adapters to merge")
+        if getattr(self.config, "quantization_config", None) is not None:
+            raise ValueError("4-bit weights take no exact sum: load the model without bits=4, then the adapters, then merge")
+        return LanguageModel(copy.deepcopy(self.model).merge_and_unload(), self.tokenizer)
 
     def copy(self) -> LanguageModel:
         """The same policy with weights of its own."""
@@ -201,35 +230,6 @@ def tiny(size: str = "0.2m", *, seed: int = 0) -> LanguageModel:
         pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id, do_sample=True, top_k=0
     )
     return LanguageModel(model, tokenizer)
-
-
-def load(
-    name_or_folder: str | Path, *, download: bool = False, dtype: torch.dtype | None = None
-) -> LanguageModel:
-    """A saved policy, or any causal model in the local Hugging Face cache.
-
-    Args:
-        name_or_folder: a folder written by `save`, or a Hub name such as "Qwen/Qwen3-0.6B".
-        download: ask the Hub for what is not there yet. dtype: of the weights; default: as they were saved.
-    Raises:
-        OSError: there is no such model here, or its files are incomplete or damaged.
-    """
-    from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    name = str(name_or_folder)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, local_files_only=not download)
-        model = AutoModelForCausalLM.from_pretrained(
-            name, local_files_only=not download, dtype=dtype or "auto"
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        if Path(name).is_dir():
-            raise OSError(f"the folder {name} holds no complete saved model: {error}") from error
-        raise OSError(
-            f"{name!r} is neither a folder nor in the local Hugging Face cache; check the path, or pass download=True: {error}"
-        ) from error
-    return LanguageModel(model.train(), tokenizer)
 
 
 def load_weights(policy: LanguageModel, folder: str | Path) -> None:

@@ -9,7 +9,6 @@ one encoding and ids can be appended to ids without drift.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -113,55 +112,3 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     """The text of some ids, tags included."""
     return tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-
-
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Ids of a user's message up to where the assistant speaks: `<U>text<A>` in our own tokenizer.
-
-    Raises:
-        ValueError: the tokenizer has no chat template, or no token for a character.
-    """
-    return encode(tokenizer, _render(tokenizer, [{"role": "user", "content": text}], generate=True))
-
-
-def reply_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Ids to append after an assistant turn and its end token: a tool's reply and what makes the assistant speak again.
-
-    `<R>text</R><A>` in our own tokenizer. Some templates print a newline after the end token; it is part of the reply.
-    """
-    before, after = _reply_frame(tokenizer)
-    return encode(tokenizer, before + text + after)
-
-
-_MARK = "\x07"
-
-
-@cache
-def _reply_frame(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    """What the chat template prints between the end token of a turn and a tool's text, and after that text."""
-    messages: list[dict] = [
-        {"role": "user", "content": ""},
-        {
-            "role": "assistant",
-            "content": "",
-            "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {}}}],
-        },
-        {"role": "tool", "name": "f", "content": _MARK},
-    ]
-    before, after = _render(tokenizer, messages, generate=True).rsplit(_MARK, 1)
-    end = str(tokenizer.eos_token)
-    turn = _render(tokenizer, messages[:2], generate=False)
-    place = turn.rfind(end)
-    if place < 0 or not before.startswith(turn):
-        raise ValueError(
-            "this chat template rewrites earlier turns, or does not end them with the end token; it cannot be used"
-        )
-    return before[place + len(end) :], after
-
-
-def _render(tokenizer: PreTrainedTokenizerBase, messages: list[dict], generate: bool) -> str:
-    if not tokenizer.chat_template:
-        raise ValueError(
-            "the tokenizer has no chat template; give it one (tokenizer.chat_template) or use an instruct model"
-        )
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generate))

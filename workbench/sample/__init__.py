@@ -6,6 +6,7 @@ from workbench.sample.choice import engine_of
 from workbench.sample.engine import Completion, Engine, Session
 from workbench.sample.hugging_face import HuggingFaceEngine
 from workbench.sample.local import LocalEngine
+from workbench.sample.readiness import check
 from workbench.sample.rollout import (
     Mismatch,
     encode_demonstration,
@@ -18,6 +19,6 @@ from workbench.sample.vllm import VLLMEngine
 from workbench.sample.vllm_server import serve
 
 __all__ = [
-    "Completion", "Engine", "HuggingFaceEngine", "LocalEngine", "Mismatch", "Session", "VLLMEngine",
+    "Completion", "Engine", "HuggingFaceEngine", "LocalEngine", "Mismatch", "Session", "VLLMEngine", "check",
     "encode_demonstration", "encode_rows", "engine_of", "mismatch", "rollout", "serve", "transcript",
 ]  # fmt: skip

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from workbench.batch import Batch, Dialogue, Origin, Segment, Stop
-from workbench.models.tokenizer import decode, encode, prompt_ids, reply_ids
+from workbench.models import check_template, decode, encode, prompt_ids, reply_ids, turn_text
+from workbench.sample import calls
 from workbench.sample.engine import Engine
 
 if TYPE_CHECKING:
@@ -45,18 +46,23 @@ def rollout(
     Where a reply leaves only some turns in the context (`Reply.keep`), the episode goes on in a new row of the batch: its
     prompt is the prompt and what was kept, as ids, and to that everything is appended as before.
 
+    Where a problem leaves it to the chat template to tell of its tools (`Problem.schemas`), the task is shown calls as it reads
+    them, whatever the template's format; the ids stay what they are.
+
     Returns:
         Batch of len(problems) * group_size rollouts in the order of the problems, each of one row or, where its context was
         rewritten, of several; `group` is the problem's place in the list.
     Raises:
-        ValueError: no problems, no rollouts, or a prompt that the engine refuses.
+        ValueError: no problems, no rollouts, a prompt that the engine refuses, or a chat template that cannot be trained with.
     """
     if not len(problems):
         raise ValueError("no problems: there is nothing to roll out; check the task and its split")
     if group_size < 1:
         raise ValueError(f"group_size must be at least 1, not {group_size!r}")
+    check_template(tokenizer)
     end = tokenizer.eos_token_id
-    prompts = [list(problem.ids) or prompt_ids(tokenizer, problem.prompt) for problem in problems]
+    prompts = [list(problem.ids) or prompt_ids(tokenizer, problem.prompt, problem.schemas) for problem in problems]
+    forms = [calls.format_of(tokenizer) if problem.schemas else None for problem in problems]
     attempts = [_Attempt(ids, group, group * group_size + n) for group, ids in enumerate(prompts) for n in range(group_size)]
     session = engine.start([one.prompt for one in attempts], seed=seed)
     context = engine.context or float("inf")
@@ -89,7 +95,8 @@ def rollout(
             if not completion.stopped:
                 one.stop = Stop.CONTEXT if len(one.context) >= context else Stop.LENGTH
                 continue
-            text = decode(tokenizer, completion.ids[:-1])
+            text, form = turn_text(tokenizer, completion.ids[:-1]), forms[one.group]
+            text = calls.for_task(text, form) if form else text
             reply = attempt(row, _step, episodes[row], text, turn)
             if reply is None:
                 continue
@@ -200,14 +207,16 @@ def encode_demonstration(
     *,
     group: int = 0,
     outcome: float = 1.0,
+    schemas: Sequence[str] = (),
 ) -> Dialogue:
     """A demonstration in one row, as an episode of the expert; see `encode_rows`."""
-    return dataclasses.replace(encode_rows(prompt, turns, tokenizer, rollout=0, group=group, outcome=outcome)[0], rollout=None)
+    rows = encode_rows(prompt, turns, tokenizer, rollout=0, group=group, outcome=outcome, schemas=schemas)
+    return dataclasses.replace(rows[0], rollout=None)
 
 
 def encode_rows(
     prompt: str, turns: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, rollout: int, group: int = 0, outcome: float = 1.0,
-    keeps: Sequence[tuple[int, ...] | None] = (),
+    keeps: Sequence[tuple[int, ...] | None] = (), schemas: Sequence[str] = (),
 ) -> list[Dialogue]:  # fmt: skip
     """A demonstration as an episode of the expert, ready for `Batch.from_dialogues` and supervised training.
 
@@ -215,7 +224,7 @@ def encode_rows(
         turns: assistant turn, reply, assistant turn, ..., as `task.demonstration` gives them. The assistant's turns and
             their end tokens are marked as sampled (log-probability 0: nobody sampled them); prompt and replies are not.
         rollout: a number that no other episode of the batch has.
-        keeps: what stays in the context after each assistant turn, see `Reply.keep`.
+        keeps: what stays in the context after each assistant turn, see `Reply.keep`. schemas: see `Problem.schemas`.
     Raises:
         ValueError: no turns, or the last one is not the assistant's.
     """
@@ -223,12 +232,15 @@ def encode_rows(
         raise ValueError(
             f"a demonstration is assistant turn, reply, ..., assistant turn: an odd number of texts, not {len(turns)}"
         )
-    one = _Attempt(prompt_ids(tokenizer, prompt), group, rollout, outcome=outcome)
+    one = _Attempt(prompt_ids(tokenizer, prompt, schemas), group, rollout, outcome=outcome)
+    form, opened = calls.format_of(tokenizer) if schemas else None, check_template(tokenizer).opened
     for number, text in enumerate(turns):
         if number % 2:
             one.replied(reply_ids(tokenizer, text), keeps[number // 2] if keeps else None)
         else:
-            ids = [*encode(tokenizer, text), tokenizer.eos_token_id]
+            said = calls.for_model(text, form) if form else text
+            said = f"\n</think>\n\n{said}" if opened else said  # an expert who says it without a thought
+            ids = [*encode(tokenizer, said), tokenizer.eos_token_id]
             one.sampled(ids, [0.0] * len(ids))
     for row in one.finished():
         row.origin = Origin.EXPERT

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from workbench import models
+
 if TYPE_CHECKING:
     from peft import PeftConfig
 
@@ -27,15 +29,7 @@ def adapters(given: int | PeftConfig | None) -> PeftConfig | None:
     Raises:
         ValueError: a rank below 1. ImportError: PEFT is not installed.
     """
-    if not isinstance(given, int):
-        return given
-    try:
-        from peft import LoraConfig
-    except ImportError as error:
-        raise ImportError(f"adapters need PEFT, which is not installed: {INSTALL}") from error
-    if given < 1:
-        raise ValueError(f"lora is the rank of the adapters, at least 1, not {given}")
-    return LoraConfig(r=given, lora_alpha=2 * given, target_modules="all-linear", task_type="CAUSAL_LM")
+    return None if given is None else models.lora_config(given)
 
 
 def new_adapters(model: Any) -> bool:

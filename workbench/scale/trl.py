@@ -338,9 +338,7 @@ def trainer(
     pool = recipe.prompts.get("pool")
     numbers = [n % pool for n in range(steps * prompts)] if pool else range(steps * prompts)
     asked = [task.problem(int(n), seed=seed) for n in numbers]
-    models.prompt_ids(policy.tokenizer, asked[0].prompt)  # what is wrong with the tokenizer is said now, not in the first step
-    if task.max_turns > 1:
-        models.reply_ids(policy.tokenizer, "")
+    sample.check(policy, task)  # what is wrong with the tokenizer or the context is said now, not in the first step
     arguments = GRPOConfig(
         output_dir=str(folder), seed=seed, max_steps=steps * updates, learning_rate=lr, temperature=temperature,
         max_grad_norm=max_grad_norm, num_generations=size, num_iterations=epochs, beta=0.0,

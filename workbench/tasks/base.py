@@ -33,12 +33,15 @@ class Problem:
         prompt: what the user says. answer: what the last assistant turn should be.
         steps: the tool calls a scripted expert makes, with their right results; empty for a task without tools.
         ids: the tokens to start from, of a dialogue that was logged; empty to start from the prompt. Never decoded and encoded.
+        schemas: of the tools, each as JSON, where the model's chat template is to tell of them; calls are then in the template's
+            format. Empty where the prompt tells all there is to tell.
     """
 
     prompt: str
     answer: str
     steps: tuple[tuple[str, str], ...] = ()
     ids: tuple[int, ...] = ()
+    schemas: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

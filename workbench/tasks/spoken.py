@@ -48,6 +48,18 @@ class ToolEpisode:
         return Reply(None, -1.0 if self.turn == 1 else 0.0, done=True, outcome=outcome)
 
 
+def _told(box: Toolbox, tools_in: str) -> tuple[str, tuple[str, ...]]:
+    """What a prompt says of the tools, and what it leaves to the chat template."""
+    if tools_in == "prompt":
+        return f"{box.described()}\n", ()
+    return "", tuple(json.dumps(schema) for schema in box.schemas())
+
+
+def _check_tools_in(value: str) -> None:
+    if value not in ("prompt", "template"):
+        raise ValueError(f'tools_in must be "prompt" or "template", not {value!r}')
+
+
 def call(name: str, **arguments: Any) -> str:
     """A call as a model writes it."""
     return OPEN + json.dumps({"name": name, "arguments": arguments}) + CLOSE
@@ -70,16 +82,19 @@ class Spoken(Drawn):
     Attributes:
         task: the small task; its settings are those of this one.
         max_tokens: of a turn, its end included.
+        tools_in: who tells of the tools: the "prompt", in words, or the model's chat "template", in a format of its own.
     """
 
     task: Calculator | Lookup = field(default_factory=Calculator)
     max_tokens: int = 256
+    tools_in: str = "prompt"
 
     name = "spoken"
 
     def __post_init__(self) -> None:
         if not isinstance(self.task, (Calculator, Lookup)):
             raise TypeError(f"only calculator and lookup have words, not {getattr(self.task, 'name', self.task)!r}")
+        _check_tools_in(self.tools_in)
 
     @property
     def max_turns(self) -> int:
@@ -92,9 +107,10 @@ class Spoken(Drawn):
     def problem(self, index: int, *, split: str = "train", seed: int = 0) -> SpokenProblem:
         small = self.task.problem(index, split=split, seed=seed)
         asked = _calculation(small) if isinstance(self.task, Calculator) else _search(self.task, small)
-        prompt = f"{asked}\n\n{self._box(small).described()}\nGive the final answer as <answer>NUMBER</answer>.\n"
+        told, schemas = _told(self._box(small), self.tools_in)
+        prompt = f"{asked}\n\n{told}Give the final answer as <answer>NUMBER</answer>.\n"
         steps = tuple((self._say(f"<T>{step}</T>"), found) for step, found in small.steps)
-        return SpokenProblem(prompt, small.answer, steps, small=small)
+        return SpokenProblem(prompt, small.answer, steps, schemas=schemas, small=small)
 
     def _box(self, small: Problem) -> Toolbox:
         episode = self.task.episode(small)
@@ -166,11 +182,12 @@ class ToolKatas(Drawn):
     The final answer is judged by the hidden tests in the sandbox. Tools: `python`, `search`, `read`.
 
     Attributes:
-        turns: the answer's included. max_tokens: of a turn, its end included.
+        turns: the answer's included. max_tokens: of a turn, its end included. tools_in: see `Spoken`.
     """
 
     turns: int = 4
     max_tokens: int = 400
+    tools_in: str = "prompt"
 
     name = "tool_katas"
     sandboxed = True
@@ -179,6 +196,7 @@ class ToolKatas(Drawn):
     def __post_init__(self) -> None:
         if not isinstance(self.turns, int) or not 2 <= self.turns <= 30:
             raise ValueError(f"turns must be a whole number from 2 to 30, a try and the answer, not {self.turns!r}")
+        _check_tools_in(self.tools_in)
 
     @property
     def max_turns(self) -> int:
@@ -192,7 +210,8 @@ class ToolKatas(Drawn):
     def problem(self, index: int, *, split: str = "train", seed: int = 0) -> Problem:
         kata = Katas().problem(index, split=split, seed=seed)
         words = f"You have {self.turns} turns. When the function works, answer with it and no call: <answer>PROGRAM</answer>\n"
-        return Problem(f"{kata.prompt}\n{self.box().described()}\n{words}", kata.answer, self._steps(kata.answer))
+        told, schemas = _told(self.box(), self.tools_in)
+        return Problem(f"{kata.prompt}\n{told}{words}", kata.answer, self._steps(kata.answer), schemas=schemas)
 
     def _steps(self, code: str) -> tuple[tuple[str, str], ...]:
         """One try of a program on the first public test."""
