@@ -10,6 +10,9 @@ import copy
 import importlib.util
 import os
 import random
+import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -302,6 +305,18 @@ def test_the_rest_of_the_process_is_left_as_it_was(policy, engine):
     assert gap(policy, engine) < 1e-5
 
 
+def test_another_precision_is_measured(policy):
+    """vLLM in bfloat16: the check knows that it is, training says how far it is off and may correct it."""
+    engine = sample.VLLMEngine(policy, dtype="bfloat16", context=256)
+    assert 1e-4 < gap(policy, engine) < 0.2
+    correction = wb.objective.Correction()
+    (record,) = wb.train(policy.copy(), "addition", steps=1, prompts=2, engine=engine, correction=correction)
+    assert 1e-5 < record.diagnostics["mismatch_mean"] < 0.05 and 0 <= record.diagnostics["correction_lost"] < 1e-3
+    with pytest.raises(RuntimeError, match="another precision than the policy: say which"):
+        sample.VLLMEngine(policy, dtype="bfloat16", context=256, tolerance=1e-4).start(PROMPTS, seed=0)
+    engine.close()
+
+
 # ---- tasks and training ----------------------------------------------------------------------------------------------
 
 
@@ -380,3 +395,21 @@ def test_servers_end_with_everything_they_started(servers):
                     session.sample([0], max_tokens=1, stop=[])
         stack.close()
         assert not [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_server_ends_with_a_process_that_is_killed():
+    """Tried on a program that only sleeps: the watch is the same."""
+    code = """
+import os, signal, subprocess, sys
+from workbench.sample.vllm_server import _end_with_us
+sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+_end_with_us(sleeper)
+print(sleeper.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    said = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert said.returncode == -signal.SIGKILL
+    gone, left = psutil.wait_procs([psutil.Process(int(said.stdout))] if psutil.pid_exists(int(said.stdout)) else [], timeout=20)
+    for one in left:
+        one.kill()
+    assert not [one for one in left if one.status() != psutil.STATUS_ZOMBIE]

@@ -44,7 +44,7 @@ class Server:
     def generate(self, requests: list[Request]) -> list[tuple[list[int], list[float]]]:
         """Ids and log-probabilities of one completion for each request, all asked at the same time."""
         # one request for each row: a list of prompts in one request would share one seed, and equal prompts would draw alike
-        with ThreadPoolExecutor(min(64, len(requests))) as pool:
+        with ThreadPoolExecutor(min(128, len(requests))) as pool:
             return list(pool.map(self._complete, requests))
 
     def _complete(self, request: Request) -> tuple[list[int], list[float]]:
@@ -114,7 +114,8 @@ def serve(
 ) -> Iterator[str]:  # fmt: skip
     """A vLLM server for this policy on this machine, as long as the block lasts; gives its address.
 
-    It listens on loopback only. Its weights are nobody's until an engine sends them. At the end all its processes are stopped.
+    It listens on loopback only. Its weights are nobody's until an engine sends them. At the end all its processes are stopped,
+    also where the end is that this process is killed.
 
     Args:
         dtype, context: as for `VLLMEngine`. port: 0 takes a free one. wait: seconds for its start.
@@ -140,12 +141,14 @@ def serve(
             process = subprocess.Popen(
                 command, env=os.environ | environment() | more, stdout=file, stderr=file, start_new_session=True
             )
+        watch = _end_with_us(process)
         try:
             address = f"http://127.0.0.1:{port}"
             _await(address, process, wait, lambda: said.read_text(errors="replace")[-2000:])
             yield address
         finally:
             _stop(process)
+            watch.communicate()
 
 
 def _free_port() -> int:
@@ -166,6 +169,15 @@ def _await(address: str, process: subprocess.Popen[bytes], wait: float, last: Ca
         except OSError:
             time.sleep(0.2)
     raise RuntimeError(f"the vLLM server was not ready after {wait:g} s (wait=...); its last words: {last()}")
+
+
+def _end_with_us(process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+    """A process that waits for the end of its input, which comes when we end, however that is, and then kills the server's."""
+    code = "import os, signal, sys; sys.stdin.read(); os.killpg(int(sys.argv[1]), signal.SIGKILL)"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(process.pid)],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
