@@ -114,7 +114,7 @@ class LanguageModel(nn.Module):
             raise ValueError("this policy has no adapters to merge")
         if getattr(self.config, "quantization_config", None) is not None:
             raise ValueError("4-bit weights take no exact sum: load the model without bits=4, then the adapters, then merge")
-        return LanguageModel(copy.deepcopy(self.model).merge_and_unload(), self.tokenizer)
+        return LanguageModel(self.copy().model.merge_and_unload(), self.tokenizer)
 
     def copy(self) -> LanguageModel:
         """The same policy with weights of its own."""
