@@ -334,15 +334,15 @@ print(f"with a mask made from the ids, {moved.mean():.1%} of the probability lie
 # Between messages and ids stands a **chat template**, a small program that turns a list of messages into one text. Some templates
 # treat the *last* message differently from earlier ones: they leave out what the model thought in earlier turns, or drop a
 # greeting. It saves room in a chat. In training it means that the past is rewritten: the model sampled its third turn after *one*
-# text, and is then trained as if it had been after *another*. (Chapter 16 showed what becomes of a ratio then.) Here is such a
-# template, as a real one does it:
+# text, and is then trained as if it had been after *another*. (Chapter 16 showed what becomes of a ratio then.) Here is a
+# template of that kind:
 
 # %%
 FORGETFUL = """\
 {%- for m in messages -%}
 {%- set text = m.content or '' -%}
 {%- if m.role == 'assistant' -%}
-<A>{{ text if loop.last else text.split('~')[-1] }}<E>
+<A>{{ text if loop.last else text.split('</think>')[-1] }}<E>
 {%- elif m.role == 'tool' -%}<R>{{ text }}</R>
 {%- else -%}<U>{{ text }}
 {%- endif -%}
@@ -353,15 +353,15 @@ forgetful = models.make_tokenizer()
 forgetful.chat_template = FORGETFUL
 talk = [
     {"role": "user", "content": "37*45+1="},
-    {"role": "assistant", "content": "product first~<T>37*45</T>"},
+    {"role": "assistant", "content": "<think>product first</think><T>37*45</T>"},
     {"role": "tool", "content": "665"},
-    {"role": "assistant", "content": "now the sum~<T>665+1</T>"},
+    {"role": "assistant", "content": "<think>now the sum</think><T>665+1</T>"},
 ]
 for k in (2, 4):
     print(f"after {k} messages:", forgetful.apply_chat_template(talk[:k], tokenize=False))
 
 # %% [markdown]
-# What was thought before the tilde is in the first line and gone from the second.
+# The first thought is in the first line and gone from the second.
 #
 # ## Exercise 3: is the past left alone? · ●●○○○ · 10 min
 #
@@ -384,13 +384,17 @@ for name, tokenizer in (("ours", careful), ("the forgetful one", forgetful)):
     print(f"{name} keeps the past:", keeps(lambda m, t=tokenizer: t.apply_chat_template(m, tokenize=False), talk))
 
 # %% [markdown]
-# The package asks that question of every model before it trains one, and refuses:
+# The package asks that question of every model before it trains one, with calls, replies and thoughts, and refuses. And it can
+# make a template that has the tags of the model's own and rewrites nothing (`models.load(..., chat_template="append_only")` does
+# both at once):
 
 # %%
 try:
-    models.reply_ids(forgetful, "665")
+    models.check_template(forgetful)
 except ValueError as refused:
     print(refused)
+forgetful.chat_template = models.append_only(forgetful)
+print("now it keeps the past:", keeps(lambda m: forgetful.apply_chat_template(m, tokenize=False), talk))
 
 # %% [markdown]
 # ## 3 Another trainer
@@ -632,6 +636,23 @@ for name, batch in (("vLLM, float32", batches["vLLM, float32"]), ("vLLM, bfloat1
 # the sum of $p$. A mean that is not 1 is a warning that the engine does *not*: an old adapter still in place, a cache that was
 # not emptied, a temperature that one side does not know of. Look at it in every run with a foreign engine.
 #
+# The package has both halves in one word, `correction`. One step of GSPO with a sampler in bfloat16, without and with:
+
+# %%
+one_update = recipes.gspo.but("gspo-one", schedule=objective.updates())
+batch = batches["vLLM, bfloat16"]
+with torch.no_grad():
+    said = pupil.evaluate(batch).logp
+correction = objective.Correction(high=2.0)
+assert torch.allclose(correction(said, batch.logp_old, batch.mask)[batch.mask], weight_of(said, batch.logp_old, 2.0)[batch.mask])
+for given in (None, correction):
+    student = pupil.copy()
+    settings = {"steps": 1, "prompts": 8, "seed": 0, "engine": sample.LocalEngine(student, dtype="bfloat16")}
+    (step,) = wb.train(student, calculator, one_update, correction=given, **settings)
+    print(f"{'corrected' if given else 'as it is':10} thrown away {step.clip_share:5.1%}, ratios up to {step.ratio_max:.4f}, "
+          f"mismatch {step.diagnostics['mismatch_mean']:.1e} on average")
+
+# %% [markdown]
 # ## 5 Why the slots are kept full
 #
 # On a GPU one step of sampling, one token for each dialogue in the batch, takes nearly the same time for one dialogue as for
@@ -760,6 +781,7 @@ for spread in (0.0, 0.4, 0.8, 1.2):
 #   from), OSDI 2022.
 # - C. Zheng et al., *Group Sequence Policy Optimization* (and its narrow clip), [arXiv
 #   2507.18071](https://arxiv.org/abs/2507.18071).
+# - E. Ionides, *Truncated importance sampling*, Journal of Computational and Graphical Statistics 17, 2008.
 # - F. Yao et al., *On the rollout-training mismatch in modern RL systems* (and truncated weights against it; 2025),
 #   [openreview.net](https://openreview.net/forum?id=8MHqvb4lK9).
 # - [TRL's documentation](https://huggingface.co/docs/trl), [PEFT's](https://huggingface.co/docs/peft),

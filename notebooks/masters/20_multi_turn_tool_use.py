@@ -152,24 +152,23 @@ def adapter_numbers(shape, rank):
 
 
 # %% [markdown]
-# What the backward pass keeps is harder to count. A usual estimate is 34 bytes for each token, layer and unit of width
-# (Korthikanti et al., 2022, in 16 bits, the table of attention itself not kept), for all dialogues that go through the model in
-# one pass; with **recomputation** only the input of each layer is kept, 2 bytes, and the rest is computed twice. On top come the
-# logits: one float32 number for every token *and every word of the vocabulary*.
+# What the backward pass keeps is harder to count, because every layer keeps something else. For the layers of Qwen3 it is about
+# 80 bytes for each token, layer and unit of width (from 60 to 100, by shape; the simpler layers that Korthikanti et al. counted
+# in 2022 kept 34), for all dialogues that go through the model in one pass. With **recomputation** only the input of each layer
+# is kept, 2 bytes, and the rest is computed twice.
 #
 # Now play. **Find a plan that fits the 8B model into 80 GB, with dialogues of 3,000 tokens.** What has to give?
 
 # %%
-def parts(name, adapters, at_once, per_pass, recompute, tokens=3000, vocabulary=151_936):
+def parts(name, adapters, at_once, per_pass, recompute, tokens=3000):
     """GB of each thing that shares the memory of one GPU."""
     shape = SHAPES[name]
-    layers = (2 if recompute else 34) * shape["width"] * shape["layers"] * tokens * per_pass
+    layers = (2 if recompute else 80) * shape["width"] * shape["layers"] * tokens * per_pass
     return {
         "training": training_of(shape["weights"], adapter_numbers(shape, 16) if adapters else 0) / 1e9,
         "sampler's weights": 2 * shape["weights"] / 1e9,
         "KV cache": cache_of(shape, tokens, at_once) / 1e9,
-        "layers": layers / 1e9,
-        "logits": 4 * vocabulary * tokens * per_pass / 1e9,
+        "backward pass": layers / 1e9,
     }
 
 
@@ -178,13 +177,13 @@ def draw(model="8B", adapters=False, recompute=False, at_once=64, per_pass=8):
     found = parts(model, adapters, at_once, per_pass, recompute)
     fig, ax = plt.subplots(figsize=(8.5, 2.4))
     left = 0.0
-    for (name, size), color, hatch in zip(found.items(), plots.COLORS, ("", "//", "..", "xx", "--")):
+    for (name, size), color, hatch in zip(found.items(), plots.COLORS, ("", "//", "..", "xx")):
         ax.barh(0, size, left=left, color=color, hatch=hatch, edgecolor="white", label=f"{name} {size:.0f}")
         left += size
     ax.axvline(80, color="#333333", linewidth=1.5)
     ax.text(80, 0.5, " 80 GB", va="bottom")
     ax.set(xlim=(0, max(100, left * 1.05)), ylim=(-0.6, 0.7), yticks=[], xlabel="GB on one GPU", title=f"{model}: {left:.0f} GB")
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.35), ncols=5, fontsize=9, handlelength=1.4, columnspacing=1.2)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.35), ncols=4, fontsize=9, handlelength=1.4, columnspacing=1.2)
     words = ", ".join(f"{name} {size:.1f}" for name, size in found.items())
     verdict = "It fits." if left <= 80 else "It does not fit."
     plots.show(fig, f"Memory of a plan for {model}, in GB: {words}. Together {left:.0f}. {verdict}", f"In GB: {words}. {verdict}")
@@ -195,11 +194,12 @@ at_once = IntSlider(value=64, min=8, max=256, step=8, description="sampled at on
 plots.play(draw, **controls, at_once=at_once, per_pass=IntSlider(value=8, min=1, max=16, description="trained in one pass"))
 
 # %% [markdown]
-# No single switch is enough. All weights alone are 131 GB; adapters bring that down to 17. Then the eight dialogues that go
-# through in one pass need 135, of which the logits alone are 15; recomputation brings these down to 22. The last few GB come from
-# sampling fewer dialogues at once, or from training fewer in one pass (`rows_per_pass` in `wb.train`, `accumulate` in TRL's
-# trainer: the gradient is the same). Note what is *not* in the picture: the recipe. GTPO needs no byte more than GRPO; a critic
-# would (chapter 18).
+# Two switches do it together, and neither does alone: adapters bring the 131 GB of training down to 17, recomputation the 283 GB
+# of the backward pass down to 7. Without recomputation one dialogue at a time has to go through the model (`rows_per_pass` in
+# `wb.train`, `accumulate` in TRL's trainer: the gradient is the same), and even then no more than 24 may be sampled at once. (The
+# picture adds everything up. Sampling and training take turns, so the true peak is somewhat lower; the logits, a number for every
+# token and every word of the vocabulary, come on top where a trainer makes them all at once. TRL's does not.) Note what is *not*
+# in it: the recipe. GTPO needs no byte more than GRPO. A critic would.
 #
 # ## Exercise 3: how much work is it? · ●●○○○ · 10 min
 #
@@ -406,7 +406,7 @@ def paid(script, problems):
 
 
 if contained:
-    tried = [single.problem(number) for number in range(4)]
+    tried = [single.problem(number) for number in range(3)]
     print(f"contained by {contained}")
     table = {name: paid(script, tried) for name, script in SCRIPTS.items()}
     for name, (rewards, verdict) in table.items():
@@ -416,7 +416,7 @@ if contained:
 # %% [markdown]
 # The right answer earns 1, and nothing else earns anything. That includes the program which is nearly right and the one that
 # knows the examples: the hidden tests are others. And the loop, the early exit and the call to the outside are stopped without
-# doing harm. The task is fit to be trained on. (Four problems here; the tests of this repository play all of them.)
+# doing harm. The task is fit to be trained on. (Three problems here; the tests of this repository play all of them.)
 #
 # ### And a tiny model?
 #
