@@ -251,11 +251,12 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, b: int) -> tuple[Tensor, Tensor]:
-    scores = torch.bmm(q, k.transpose(1, 2))
-    if mask is not None:
-        scores.view(b, -1, mask.shape[1], k.shape[1]).add_(mask[:, None])
-    weight = torch.softmax(scores, -1)
-    return torch.bmm(weight, v), weight
+    with onednn(q.numel() * k.shape[1]):
+        scores = torch.bmm(q, k.transpose(1, 2))
+        if mask is not None:
+            scores.view(b, -1, mask.shape[1], k.shape[1]).add_(mask[:, None])
+        weight = torch.softmax(scores, -1)
+        return torch.bmm(weight, v), weight
 
 
 class _Attention(torch.autograd.Function):
@@ -268,11 +269,12 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, weight = ctx.saved_tensors
-        d_scores = torch.bmm(grad, v.transpose(1, 2))
-        d_scores = torch.ops.aten._softmax_backward_data(d_scores, weight, -1, d_scores.dtype)
-        # as [D,S]: MKL is four times slower at the same products as [S,D]
-        d_k, d_v = torch.bmm(q.transpose(1, 2), d_scores), torch.bmm(grad.transpose(1, 2), weight)
-        return torch.bmm(d_scores, k), d_k.transpose(1, 2), d_v.transpose(1, 2), None, None
+        with onednn(q.numel() * k.shape[1]):
+            d_scores = torch.bmm(grad, v.transpose(1, 2))
+            d_scores = torch.ops.aten._softmax_backward_data(d_scores, weight, -1, d_scores.dtype)
+            # as [D,S]: MKL is four times slower at the same products as [S,D]
+            d_k, d_v = torch.bmm(q.transpose(1, 2), d_scores), torch.bmm(grad.transpose(1, 2), weight)
+            return torch.bmm(d_scores, k), d_k.transpose(1, 2), d_v.transpose(1, 2), None, None
 
 
 SMALLEST = 3_000_000  # multiply-adds; below it the other library's calls cost more than they save
@@ -336,7 +338,7 @@ def block(x: Tensor, layer: Layer, w: Weights, turn: Tensor, attend: Attend) -> 
 
 def logits(x: Tensor, w: Weights) -> Tensor:
     """[N,V] from the last layer's output [N,E]."""
-    return (normed(x, w.eps) * w.norm) @ w.head
+    return product(normed(x, w.eps) * w.norm, w.head)
 
 
 def tune_allocator() -> bool:
@@ -442,7 +444,7 @@ def evaluate(model: Any, batch: Batch, temperature: float = 1.0) -> Evaluation:
     state = normed(x, w.eps) * w.norm
 
     sampled = batch.mask.nonzero(as_tuple=True)
-    logp = torch.log_softmax(state.index_select(0, p.state[sampled]) @ w.head / temperature, 1)
+    logp = torch.log_softmax(product(state.index_select(0, p.state[sampled]), w.head) / temperature, 1)
     entropy = -(logp.exp() * logp).sum(1)
     chosen = logp.gather(1, batch.tokens[sampled][:, None])[:, 0]
     zeros = torch.zeros(batch.tokens.shape)
