@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from torch import Tensor
 from workbench.batch import Batch
 from workbench.models.evaluation import Evaluation
 
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+Attend = Callable[[Tensor], Tensor]
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Layer:
     """One layer, as (in, out) matrices: x @ matrix."""
 
     qkv: Tensor  # [E,(H+2K)D]
-    scale: Tensor  # [H+K,D] weights of the query and key norms; the queries' hold 1/sqrt(D) as well
+    scale: Tensor  # [H+K,D] weights of the query and key norms; the queries' hold attention's 1/sqrt(D) as well
     out: Tensor  # [HD,E]
     gate_up: Tensor  # [E,2F]
     down: Tensor  # [F,E]
@@ -50,7 +50,7 @@ class Weights:
 
     embedding: Tensor  # [V,E]
     layers: list[Layer]
-    norm: Tensor  # [E] weights of the last norm; not folded, because value heads read what comes after it
+    norm: Tensor  # [E] weights of the last norm, times sqrt(E); not folded, because value heads read what comes after it
     head: Tensor  # [E,V]
     heads: int
     kv_heads: int
@@ -103,19 +103,20 @@ def fold(model: Any) -> Weights:
     """The model's parameters as the few matrices that the forward pass needs; differentiable."""
     config = model.config
     heads, kv_heads, head_dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-    layers = []
+    root, layers = config.hidden_size**0.5, []
     for layer in model.model.layers:
         a, m = layer.self_attn, layer.mlp
         q, k = _pairs_together(a.q_proj.weight, heads), _pairs_together(a.k_proj.weight, kv_heads)
-        q_scale = _pairs_together(a.q_norm.weight, 1) * head_dim**-0.5
-        k_scale = _pairs_together(a.k_norm.weight, 1)
+        q_scale = _pairs_together(a.q_norm.weight, 1)  # sqrt(D) of the norm and 1/sqrt(D) of attention make 1
+        k_scale = _pairs_together(a.k_norm.weight, 1) * head_dim**0.5
         layers.append(
             Layer(
-                qkv=(torch.cat([q, k, a.v_proj.weight]) * layer.input_layernorm.weight).T,
+                qkv=(torch.cat([q, k, a.v_proj.weight]) * (layer.input_layernorm.weight * root)).T,
                 scale=torch.cat([q_scale.expand(heads, -1), k_scale.expand(kv_heads, -1)]),
                 out=a.o_proj.weight.T,
                 gate_up=(
-                    torch.cat([m.gate_proj.weight, m.up_proj.weight]) * layer.post_attention_layernorm.weight
+                    torch.cat([m.gate_proj.weight, m.up_proj.weight])
+                    * (layer.post_attention_layernorm.weight * root)
                 ).T,
                 down=m.down_proj.weight.T,
             )
@@ -123,7 +124,7 @@ def fold(model: Any) -> Weights:
     return Weights(
         embedding=model.model.embed_tokens.weight,
         layers=layers,
-        norm=model.model.norm.weight,
+        norm=model.model.norm.weight * root,
         head=model.lm_head.weight.T,
         heads=heads,
         kv_heads=kv_heads,
@@ -179,34 +180,78 @@ class _Product(torch.autograd.Function):
 
 
 def normed(x: Tensor, eps: float) -> Tensor:
-    """x [...,E] over its root mean square (arXiv:1910.07467); the norm's weight is in the matrix that follows."""
-    return _Normed.apply(x, eps) if torch.is_grad_enabled() else x * _inverse_rms(x, eps)
+    """x [...,E] over its length, sqrt(|x|^2 + E eps): RMSNorm (arXiv:1910.07467) but for its weights and sqrt(E), which are in
+    the matrix that follows."""
+    return _Normed.apply(x, eps) if torch.is_grad_enabled() else x / _length(x, eps)
 
 
-def _inverse_rms(x: Tensor, eps: float) -> Tensor:
-    size = x.shape[-1]
-    return torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(size).add_(eps).rsqrt_()
+def _length(x: Tensor, eps: float) -> Tensor:
+    return torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), _constant((x.shape[-1] * eps) ** 0.5))
+
+
+_constant = functools.cache(torch.tensor)
+
+
+def _through_norm(grad: Tensor, y: Tensor, length: Tensor) -> Tensor:
+    """The gradient of x, where y = x / length: what points along y is lost."""
+    return torch.addcmul(grad, y, torch.linalg.vecdot(grad, y).unsqueeze(-1), value=-1).div_(length)
 
 
 class _Normed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
-        inverse = _inverse_rms(x, eps)
-        y = x * inverse
-        ctx.save_for_backward(y, inverse)
+        length = _length(x, eps)
+        y = x / length
+        ctx.save_for_backward(y, length)
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        y, inverse = ctx.saved_tensors
-        along = torch.linalg.vecdot(grad, y).unsqueeze(-1).div_(y.shape[-1])
-        return torch.addcmul(grad, y, along, value=-1).mul_(inverse), None
+        return _through_norm(grad, *ctx.saved_tensors), None
 
 
-def rotated(x: Tensor, turn: Tensor) -> Tensor:
-    """Turn each pair of x [N,heads,D] by its token's position, turn [N,1,D/2]."""
-    pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * turn).flatten(-2)
+def turned(qkv: Tensor, scale: Tensor, turn: Tensor, eps: float) -> Tensor:
+    """Queries and keys normalised, scaled, and turned by their token's position, in place; values stay as they are.
+
+    Args:
+        qkv: [N,(H+2K)D]. scale: [H+K,D]. turn: [N,1,D/2] complex.
+    """
+    if torch.is_grad_enabled():
+        return _Turned.apply(qkv, scale, turn, eps)
+    qk = _first_heads(qkv, scale)
+    torch.mul(_pairs((qk / _length(qk, eps)).mul_(scale)), turn, out=_pairs(qk))
+    return qkv
+
+
+def _first_heads(qkv: Tensor, scale: Tensor) -> Tensor:
+    return qkv.view(len(qkv), -1, scale.shape[1])[:, : len(scale)]
+
+
+def _pairs(x: Tensor) -> Tensor:
+    """The same memory as complex numbers: [...,D] -> [...,D/2]."""
+    return torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+
+
+class _Turned(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, qkv: Tensor, scale: Tensor, turn: Tensor, eps: float) -> Tensor:
+        qk = _first_heads(qkv, scale)
+        length = _length(qk, eps)
+        y = qk / length
+        torch.mul(_pairs(y * scale), turn, out=_pairs(qk))
+        ctx.mark_dirty(qkv)
+        ctx.save_for_backward(y, length, scale, turn)
+        return qkv
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        y, length, scale, turn = ctx.saved_tensors
+        out = grad.clone()
+        qk = _first_heads(out, scale)
+        back = torch.view_as_real(_pairs(qk) * turn.conj()).flatten(-2)
+        d_scale = (back * y).sum(0)
+        qk.copy_(_through_norm(back.mul_(scale), y, length))
+        return out, d_scale, None, None
 
 
 def gated(x: Tensor) -> Tensor:
@@ -232,7 +277,8 @@ class _Gated(torch.autograd.Function):
         out = torch.empty_like(x)
         d_gate, d_up = out.chunk(2, -1)
         torch.mul(grad, opened, out=d_up)
-        torch.ops.aten.silu_backward(grad * up, gate, grad_input=d_gate)
+        torch.mul(grad, up, out=d_gate)
+        torch.ops.aten.silu_backward(d_gate, gate, grad_input=d_gate)
         return out
 
 
@@ -326,13 +372,10 @@ def block(x: Tensor, layer: Layer, w: Weights, turn: Tensor, attend: Attend) -> 
 
     Args:
         x: [N,E]. turn: [N,1,D/2] complex, `w.rotations` at each token's position.
-        attend: (q [N,H,D], k [N,K,D], v [N,K,D]) -> [N,HD], the only place where tokens see each other.
+        attend: [N,(H+2K)D] queries, keys, values -> [N,HD], the only place where tokens see each other.
     """
-    n, d = len(x), w.head_dim
-    qkv = product(normed(x, w.eps), layer.qkv).view(n, -1, d)
-    qk, v = qkv.split([w.heads + w.kv_heads, w.kv_heads], 1)
-    qk = rotated(normed(qk, w.eps) * layer.scale, turn)
-    x = product(attend(qk[:, : w.heads], qk[:, w.heads :], v), layer.out, x)
+    qkv = turned(product(normed(x, w.eps), layer.qkv), layer.scale, turn, w.eps)
+    x = product(attend(qkv), layer.out, x)
     return product(gated(product(normed(x, w.eps), layer.gate_up)), layer.down, x)
 
 
@@ -423,20 +466,27 @@ def evaluate(model: Any, batch: Batch, temperature: float = 1.0) -> Evaluation:
     """
     w, p = fold(model), pack(batch)
     h, kv, r, d = w.heads, w.kv_heads, w.group, w.head_dim
-    # places as head-wise rows: queries [N*H,D] and keys [N*K,D] are gathered straight into the shape of `attention`
-    head, kv_head = torch.arange(h).view(kv, r, 1), torch.arange(kv).view(kv, 1)
-    prompt_q, row_q = p.prompts[:, None, None] * h + head, p.rows[:, None, None] * h + head
-    prompt_k = p.prompts[:, None] * kv + kv_head
-    row_k = torch.cat([prompt_k[p.prompt_of], p.rows[:, None] * kv + kv_head], 2)
-    back = torch.zeros(len(p.tokens) * h, dtype=torch.int64)
-    places = torch.cat([prompt_q.flatten(), row_q.flatten()])
-    back[places] = torch.arange(len(places))
 
-    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q, k, v = q.reshape(-1, d), k.reshape(-1, d), v.reshape(-1, d)
-        of_prompts = attention(_rows(q, prompt_q), _rows(k, prompt_k), _rows(v, prompt_k), p.prompt_mask)
-        of_rows = attention(_rows(q, row_q), _rows(k, row_k), _rows(v, row_k), p.row_mask)
-        return _rows(torch.cat([of_prompts.flatten(0, 3), of_rows.flatten(0, 3)]), back).view(-1, h * d)
+    def places(tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Numbers [G,L] of tokens -> where their queries [G,K,R,L], keys and values [G,K,L] are among all heads of all tokens."""
+        first = tokens[:, None] * (h + 2 * kv)
+        keys = first + torch.arange(h, h + kv)[:, None]
+        return first[:, None] + torch.arange(h).view(kv, r, 1), keys, keys + kv
+
+    nothing = torch.tensor([[len(p.tokens) - 1]])  # the padding, so that it has a place even where no row is padded
+    parts = *places(p.prompts), *places(p.rows), *places(nothing)
+    into, back = _both_ways(parts, len(p.tokens) * (h + 2 * kv))
+    seen = [tokens[:, None, None] * h + torch.arange(h).view(kv, r, 1) for tokens in (p.prompts, p.rows)]
+    out_of, onto = _both_ways(seen, len(p.tokens) * h)
+
+    def attend(qkv: Tensor) -> Tensor:
+        moved = _Moved.apply(qkv.view(-1, d), into, back).split([part.numel() for part in parts])
+        q, k, v, row_q, row_k, row_v, *_ = (x.view(*part.shape, d) for x, part in zip(moved, parts))
+        of_prompts = attention(q, k, v, p.prompt_mask)
+        k, v = (torch.cat([x.index_select(0, p.prompt_of), own], 2) for x, own in ((k, row_k), (v, row_v)))
+        of_rows = attention(row_q, k, v, p.row_mask)
+        both = torch.cat([of_prompts.flatten(0, 3), of_rows.flatten(0, 3)])
+        return _Moved.apply(both, onto, out_of).view(-1, h * d)
 
     x, turn = F.embedding(p.tokens, w.embedding), w.rotations[p.position][:, None]
     for layer in w.layers:
@@ -459,3 +509,24 @@ def evaluate(model: Any, batch: Batch, temperature: float = 1.0) -> Evaluation:
 def _rows(x: Tensor, index: Tensor) -> Tensor:
     """x [N,D] at index [...] -> [...,D]."""
     return x.index_select(0, index.flatten()).view(*index.shape, x.shape[1])
+
+
+class _Moved(torch.autograd.Function):
+    """x [N,D] -> x[to]. Whatever counts is moved to one place only: its gradient comes `back` and need not be added up."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, to: Tensor, back: Tensor) -> Tensor:
+        ctx.save_for_backward(back)
+        return x.index_select(0, to)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return grad.index_select(0, ctx.saved_tensors[0]), None, None
+
+
+def _both_ways(parts: Sequence[Tensor], size: int) -> tuple[Tensor, Tensor]:
+    """The numbers in `parts`, below `size`, one after the other; and where among them each number is."""
+    to = torch.cat([part.flatten() for part in parts])
+    back = torch.zeros(size, dtype=torch.int64)
+    back[to] = torch.arange(len(to))
+    return to, back

@@ -256,8 +256,9 @@ class LocalSession:
             slot = slot[:, None].expand(inside.shape)[inside]
         layer_number = iter(range(len(w.layers)))
 
-        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        def attend(qkv: Tensor) -> Tensor:
             number = next(layer_number)
+            q, k, v = qkv.view(len(qkv), -1, d).split([w.heads, kv, kv], 1)
             keys, values = self.keys[number], self.values[number]
             if mask is None:
                 keys[slots, ..., longest - 1], values[slots, :, longest - 1] = k, v
@@ -265,9 +266,9 @@ class LocalSession:
                 keys[slot, ..., position], values[slot, :, position] = k, v
             keys, values = keys[slots, ..., :longest].transpose(2, 3), values[slots, :, :longest]
             if inside is None:
-                return fast.attention(q.view(n, kv, r, 1, d), keys, values, mask).view(n, -1)
+                return fast.attention(q.reshape(n, kv, r, 1, d), keys, values, mask).view(n, -1)
             padded = q.new_zeros(*inside.shape, kv, r, d)
-            padded[inside] = q.view(-1, kv, r, d)
+            padded[inside] = q.reshape(-1, kv, r, d)
             seen = fast.attention(padded.permute(0, 2, 3, 1, 4), keys, values, mask)
             return seen.permute(0, 3, 1, 2, 4)[inside].view(len(tokens), -1)
 
