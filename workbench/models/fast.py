@@ -361,7 +361,8 @@ def _prefer_onednn() -> bool:
     exact, before = a.double() @ b.double(), torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
-        error = ((a @ b) - exact).abs().max() / exact.abs().max()
+        found = torch.stack([a @ b, torch.bmm(a[None], b[None])[0]])
+        error = (found - exact).abs().max() / exact.abs().max()
     finally:
         torch.set_float32_matmul_precision(before)
     return bool(error < 1e-5)
@@ -473,15 +474,14 @@ def evaluate(model: Any, batch: Batch, temperature: float = 1.0) -> Evaluation:
         keys = first + torch.arange(h, h + kv)[:, None]
         return first[:, None] + torch.arange(h).view(kv, r, 1), keys, keys + kv
 
-    nothing = torch.tensor([[len(p.tokens) - 1]])  # the padding, so that it has a place even where no row is padded
-    parts = *places(p.prompts), *places(p.rows), *places(nothing)
+    parts = *places(p.prompts), *places(p.rows)
     into, back = _both_ways(parts, len(p.tokens) * (h + 2 * kv))
     seen = [tokens[:, None, None] * h + torch.arange(h).view(kv, r, 1) for tokens in (p.prompts, p.rows)]
     out_of, onto = _both_ways(seen, len(p.tokens) * h)
 
     def attend(qkv: Tensor) -> Tensor:
         moved = _Moved.apply(qkv.view(-1, d), into, back).split([part.numel() for part in parts])
-        q, k, v, row_q, row_k, row_v, *_ = (x.view(*part.shape, d) for x, part in zip(moved, parts))
+        q, k, v, row_q, row_k, row_v = (x.view(*part.shape, d) for x, part in zip(moved, parts))
         of_prompts = attention(q, k, v, p.prompt_mask)
         k, v = (torch.cat([x.index_select(0, p.prompt_of), own], 2) for x, own in ((k, row_k), (v, row_v)))
         of_rows = attention(row_q, k, v, p.row_mask)
@@ -502,13 +502,8 @@ def evaluate(model: Any, batch: Batch, temperature: float = 1.0) -> Evaluation:
     return Evaluation(
         logp=zeros.index_put(sampled, chosen),
         entropy=zeros.index_put(sampled, entropy),
-        hidden=_rows(state, p.state),
+        hidden=F.embedding(p.state, state),
     )
-
-
-def _rows(x: Tensor, index: Tensor) -> Tensor:
-    """x [N,D] at index [...] -> [...,D]."""
-    return x.index_select(0, index.flatten()).view(*index.shape, x.shape[1])
 
 
 class _Moved(torch.autograd.Function):
@@ -525,7 +520,11 @@ class _Moved(torch.autograd.Function):
 
 
 def _both_ways(parts: Sequence[Tensor], size: int) -> tuple[Tensor, Tensor]:
-    """The numbers in `parts`, below `size`, one after the other; and where among them each number is."""
+    """The numbers in `parts`, below `size`, one after the other; and where among them each number is.
+
+    A number that is nowhere, as the padding is if all rows are equally long, is given place 0. That may be: it is the query of
+    a prompt's first token, which sees itself only and therefore has no gradient.
+    """
     to = torch.cat([part.flatten() for part in parts])
     back = torch.zeros(size, dtype=torch.int64)
     back[to] = torch.arange(len(to))
