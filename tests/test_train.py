@@ -14,7 +14,7 @@ import torch
 
 import workbench as wb
 from workbench import models, recipes, sandbox, tasks
-from workbench.loop import restore
+from workbench.loop import lacks_memory, restore
 from workbench.objective import (
     entropy_bonus,
     entropy_window,
@@ -320,6 +320,26 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update(policy, tmp_path)
     hook.remove()
     assert torch.equal(weights(policy), before)
     assert [record.step for record in train(policy, steps=2, run=tmp_path / "run")] == [2]
+
+
+def test_lack_of_memory_says_what_to_lower_and_the_run_goes_on_with_it(policy, tmp_path, monkeypatch):
+    running = train(policy, steps=5, run=tmp_path / "run")
+    next(running)
+    before, evaluate = weights(policy).clone(), type(policy).evaluate
+
+    def large(self, batch, **more):  # more than two rows at once are too many: the machine's own error
+        torch.empty(2**60 if len(batch) > 2 else 1, dtype=torch.uint8)
+        return evaluate(self, batch, **more)
+
+    monkeypatch.setattr(type(policy), "evaluate", large)
+    with pytest.raises(MemoryError, match="step 2;.*Lower rows_per_pass .now all rows of a minibatch.*prompts .now .*allocate"):
+        next(running)
+    assert torch.equal(weights(policy), before)
+    again = train(policy, steps=2, run=tmp_path / "run", rows_per_pass=2)
+    assert [record.step for record in again] == [2] and not torch.equal(weights(policy), before)
+    with pytest.raises(MemoryError, match="Lower batch_size .now 4"):
+        next(wb.sft(policy, Digits(), steps=1, batch_size=4))
+    assert not lacks_memory(RuntimeError("the task is broken"))
 
 
 def test_settings_that_make_no_sense_are_refused_before_anything_happens(policy, tmp_path):

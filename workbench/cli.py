@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `workbench recipes | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (OSError, ValueError, LookupError) as error:
+    except (OSError, ValueError, LookupError, ImportError, MemoryError) as error:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         print(f"workbench {options.command}: {message}", file=sys.stderr)
         return 1
@@ -46,6 +46,22 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = commands.add_parser("doctor", help="what this machine has, and what each missing thing would enable")
     doctor.add_argument("--json", action="store_true", help="print JSON")
+    doctor.add_argument(
+        "--model", metavar="NAME", help="say what training this model takes: a size such as 4b or 0.8m, a folder, or a name"
+    )
+    doctor.add_argument("--download", action="store_true", help="ask the Hub for the model's configuration")
+    for option, kind, told in (
+        ("--batch", int, "episodes in one pass on one GPU (default: 8)"),
+        ("--context", int, "tokens of an episode (default: 1024)"),
+        ("--prompt", int, "how many of them nobody samples (default: a quarter)"),
+        ("--rollouts", int, "episodes in a step on one GPU (default: 128)"),
+        ("--lora", int, "rank of adapters; else all is trained"),
+        ("--bits", int, "4 for weights in 4 bits"), ("--dtype", str, "of the weights (default: bfloat16; float32 without a GPU)"),
+        ("--gpus", int, "each holds a whole copy (default: 1)"), ("--engine", str, "local, or vllm in the same memory"),
+        ("--trainer", str, "trl, or workbench for workbench.train"),
+    ):  # fmt: skip
+        doctor.add_argument(option, type=kind, help=told)
+    doctor.add_argument("--checkpointing", action="store_true", help="gradient checkpointing: less memory, a third more time")
     doctor.set_defaults(run=_doctor)
 
     course = commands.add_parser("course", help="build the notebooks from their masters, or check that they agree")
@@ -128,6 +144,8 @@ def _without_news(handler: object, page: dict[str, Any]) -> dict[str, Any]:
 
 
 def _doctor(options: argparse.Namespace) -> int:
+    if options.model:
+        return _fits(options)
     from workbench import doctor
 
     findings = doctor.examine()
@@ -139,6 +157,27 @@ def _doctor(options: argparse.Namespace) -> int:
     else:
         print(doctor.report(findings))
     return int(any(finding.status == "problem" for finding in findings))
+
+
+def _fits(options: argparse.Namespace) -> int:
+    """Whether a model fits: 0 if it does, else 1."""
+    import torch
+
+    from workbench import fits
+
+    names = ("context", "rollouts", "lora", "bits", "dtype", "gpus", "engine", "trainer", "prompt")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    given |= {"rows": options.batch} if options.batch is not None else {}
+    given.setdefault("dtype", "bfloat16" if torch.cuda.is_available() or options.model.lower() in fits.SHAPES else "float32")
+    given.setdefault("prompt", max(1, given.get("context", 1024) // 4))
+    found = fits.report(options.model, fits.Plan(**given, checkpointing=options.checkpointing), download=options.download)
+    if options.json:
+        import json
+
+        print(json.dumps(found, indent=2))
+    else:
+        print(fits.told(found))
+    return int(not found["fits"])
 
 
 def _course(options: argparse.Namespace) -> int:

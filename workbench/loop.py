@@ -160,9 +160,11 @@ def loop(
                     saved = record.step
                 elif folder is not None:
                     folder.record(record.as_row(), record.rollouts)
-            except BaseException:
+            except BaseException as error:
                 state.restore(good, "memory")
                 state.memory = memory
+                if lacks_memory(error):
+                    raise MemoryError(_lower({**config, **made_with}, done + 1, error)) from error
                 raise
             good, memory, done = now, state.memory, record.step
             if bar is not None:
@@ -176,6 +178,27 @@ def loop(
                 if saved < done:
                     _save(folder, done, good, memory)
             folder.close()
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: a GPU's, or the machine's, for which torch raises a bare RuntimeError."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def _lower(config: Mapping[str, Any], step: int, error: BaseException) -> str:
+    """What to lower when memory ran out, the mildest first."""
+    told = f"out of memory in step {step}; the policy is as it was before it. "
+    if "rows_per_pass" in config:
+        now = config["rows_per_pass"] or "all rows of a minibatch"
+        told += (
+            f"Lower rows_per_pass (now {now}): the run goes on, with the same gradients from smaller passes; or prompts (now "
+            f"{config['prompts']}), in a new run. "
+        )
+    elif "batch_size" in config:
+        told += f"Lower batch_size (now {config['batch_size']}) in a new run. "
+    return told + f"Adapters (models.load(..., lora=16)) or a smaller model need less, see `workbench doctor --model`. {error}"
 
 
 def _save(folder: RunFolder, step: int, tensors: Tensors, memory: Memory, *lines: Any) -> None:

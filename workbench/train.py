@@ -137,14 +137,16 @@ def train(
             the fastest that can run this policy. vLLM does not promise the same bits for the same seed.
         recompute_logp: take the old log-probabilities from the trainer's own forward pass, not from the engine.
         correction: do so, and weigh what was sampled by trainer over sampler; for an engine that is not exactly the policy.
-        rows_per_pass: episodes in one forward and backward pass, to save memory; the gradient is the same.
+        rows_per_pass: episodes in one forward and backward pass, to save memory; the gradient is the same up to rounding, and a
+            run may go on with another number.
         run: a folder for configuration, metrics, transcripts and checkpoints; `steps` may grow when the run goes on.
         threads: of torch while a step runs; restored after it. One, because at these sizes two runs side by side get more
             done than one run on two threads, and because the bits then do not depend on the machine's number of cores.
     Raises:
         ValueError: bad settings, a prompt longer than the context, or a folder of another run.
         RuntimeError: the task raised in every episode of a step. FloatingPointError: loss or gradient are not finite.
-        OSError: the folder cannot be written or is in use, or a vLLM server is gone; the message says what to do.
+        MemoryError: says which setting to lower. OSError: the folder cannot be written or is in use, or a vLLM server is gone;
+            the message says what to do.
     """
     task, recipe = tasks.get(task), recipes.get(recipe)
     _check(steps=steps, prompts=prompts, lr=lr, value_lr=value_lr, temperature=temperature, max_grad_norm=max_grad_norm,
@@ -181,10 +183,11 @@ def train(
     config = {
         "kind": "train", "task": _settings(task), "recipe": parts, "policy": _policy_settings(policy), "seed": seed,
         "prompts": prompts, "lr": lr, "value_lr": value_lr, "temperature": temperature, "max_grad_norm": max_grad_norm,
-        "engine": type(sampler).__name__, "recompute_logp": recompute_logp, "rows_per_pass": rows_per_pass,
+        "engine": type(sampler).__name__, "recompute_logp": recompute_logp,
         "evaluate_every": evaluate_every, **({} if correction is None else {"correction": vars(correction)}),
     }  # fmt: skip
-    return loop(advance, state, steps, seed, run, config, checkpoint_every, threads, progress, _judged_by(task))
+    noted = _judged_by(task) | {"rows_per_pass": rows_per_pass}
+    return loop(advance, state, steps, seed, run, config, checkpoint_every, threads, progress, noted)
 
 
 def evaluate(

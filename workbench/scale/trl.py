@@ -31,6 +31,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from workbench import models, objective, recipes, sample, seeding, tasks
 from workbench.batch import Batch
+from workbench.loop import lacks_memory
 from workbench.scale.settings import adapters, check_processes, new_adapters, usual
 
 if TYPE_CHECKING:
@@ -173,9 +174,11 @@ class RecipeTrainer(GRPOTrainer):
         """TRL's, with words for a lack of memory."""
         try:
             return super().training_step(*given, **more)
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not lacks_memory(error):
+                raise
             rows = self.args.per_device_train_batch_size
-            raise torch.OutOfMemoryError(
+            raise MemoryError(
                 f"out of memory with {rows} rollouts in a pass: raise `accumulate` (the gradient is the same), train adapters "
                 '(lora=16), set config={"gradient_checkpointing": True}, or lower `prompts`; go on from the last checkpoint with '
                 f"train(resume_from_checkpoint=True). {error}"
