@@ -23,6 +23,7 @@ import torch
 import workbench as wb
 from workbench import models, sample, tasks
 from workbench.batch import Batch, Dialogue, Segment
+from workbench.sample import vllm_server
 from workbench.sample.vllm_worker import WeightUpdates
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("vllm"), reason="vLLM is not installed: make vllm")
@@ -397,6 +398,18 @@ def test_servers_end_with_everything_they_started(servers):
         assert not [one for one in processes if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
 
 
+def test_stopping_waits_until_all_are_gone():
+    """Two processes of one group, of which the first ends at once and the second does not hear the first signal."""
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+    code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {deaf!r}])"
+    first = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True)
+    assert first.stdout.readline() == b"deaf\n"
+    assert vllm_server._alive(first)
+    vllm_server._stop(first)
+    assert not vllm_server._alive(first)
+    first.stdout.close()
+
+
 def test_a_server_ends_with_a_process_that_is_killed():
     """Tried on a program that only sleeps: the watch is the same."""
     code = """
@@ -407,9 +420,9 @@ _end_with_us(sleeper)
 print(sleeper.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    said = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, timeout=60, check=False)
+    said = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, timeout=300, check=False)
     assert said.returncode == -signal.SIGKILL
-    gone, left = psutil.wait_procs([psutil.Process(int(said.stdout))] if psutil.pid_exists(int(said.stdout)) else [], timeout=20)
+    gone, left = psutil.wait_procs([psutil.Process(int(said.stdout))] if psutil.pid_exists(int(said.stdout)) else [], timeout=60)
     for one in left:
         one.kill()
     assert not [one for one in left if one.status() != psutil.STATUS_ZOMBIE]

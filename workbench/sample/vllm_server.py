@@ -15,10 +15,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
+import psutil
 from torch import Tensor
 
 from workbench.sample.vllm_start import Request, arguments, dtype_name, environment, need_vllm, shape
@@ -181,14 +182,19 @@ def _end_with_us(process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """The server and every process that it has started: they are one group."""
+    """The server and every process that it has started: they are one group. Returns when they are gone."""
     for how in (signal.SIGTERM, signal.SIGKILL):
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, how)
-        except ProcessLookupError:
-            break
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            continue
-    process.wait(10)
+        end = time.monotonic() + 10
+        while _alive(process) and time.monotonic() < end:
+            time.sleep(0.05)
+
+
+def _alive(process: subprocess.Popen[bytes]) -> bool:
+    process.poll()
+    for one in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if os.getpgid(one.pid) == process.pid and one.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
