@@ -111,7 +111,7 @@ def test_so_it_is_with_the_prompts_and_replies_of_tasks_in_english(policy, name,
     with torch.no_grad():  # an end of turn is likely enough that replies are reached
         long.model.get_input_embeddings().weight[long.eos] *= 2
     task = Guided(tasks.get(name))
-    batch = sample.rollout(engine(long), task, long.tokenizer, [task.problem(0)], group_size=6, seed=0)
+    batch = sample.rollout(engine(long), task, long.tokenizer, [task.problem(0)], group_size=4, seed=0)
     assert (batch.turns.max() > 1) == (name != "katas") and batch.prompt_length[0] > 100
     for rows in (batch, objective.one_row_a_turn()(batch)):
         assert ((long.evaluate(rows).logp - rows.logp_old).exp() - 1).abs().max() < 5e-5
