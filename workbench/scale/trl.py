@@ -314,7 +314,8 @@ def trainer(
         steps: batches of rollouts, as in `workbench.train`; each is `prompts` prompts with the recipe's number of rollouts.
         accumulate: micro-batches in each of the recipe's minibatches, to save memory; the gradient is the same.
         checkpoint_every: batches of rollouts between two checkpoints in `folder`.
-        engine: what samples, see `sample.engine_of`: None for the fastest of our own that can run the model.
+        engine: what samples, see `sample.engine_of`: None for the fastest of our own that can run the model. Of several processes
+            each samples for itself, with vLLM inside it or a vLLM server of its own: one server serves one policy.
         processes: how many were asked for (accelerate launch --num_processes): fewer in fact are refused, since accelerate runs
             one without a word where it cannot run more. Each takes its share of the prompts, with random numbers of its own.
         config: more of TRL's GRPOConfig, such as {"bf16": True, "report_to": ["tensorboard"]}.
