@@ -323,7 +323,7 @@ class _Attention(torch.autograd.Function):
             return torch.bmm(d_scores, k), d_k.transpose(1, 2), d_v.transpose(1, 2), None, None
 
 
-SMALLEST = 3_000_000  # multiply-adds; below it the other library's calls cost more than they save
+SMALLEST = 2_000_000  # multiply-adds; below it the other library's calls cost more than they save
 
 
 class onednn:
