@@ -1,4 +1,4 @@
-"""`workbench lab | doctor | course | recipes | runs | bench`.
+"""`workbench lab | doctor | course | recipes | train | runs | bench`.
 
 Nothing heavy is imported before a command needs it, so that `workbench --help` answers at once.
 """
@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         "--model", metavar="NAME", help="say what training this model takes: a size such as 4b or 0.8m, a folder, or a name"
     )
     doctor.add_argument("--download", action="store_true", help="ask the Hub for the model's configuration")
-    for option, kind, told in (
+    sizes: tuple[tuple[str, type, str], ...] = (
         ("--batch", int, "episodes in one pass on one GPU (default: 8)"),
         ("--context", int, "tokens of an episode (default: 1024)"),
         ("--prompt", int, "how many of them nobody samples (default: a quarter)"),
@@ -59,7 +59,8 @@ def _parser() -> argparse.ArgumentParser:
         ("--bits", int, "4 for weights in 4 bits"), ("--dtype", str, "of the weights (default: bfloat16; float32 without a GPU)"),
         ("--gpus", int, "each holds a whole copy (default: 1)"), ("--engine", str, "local, or vllm in the same memory"),
         ("--trainer", str, "trl, or workbench for workbench.train"),
-    ):  # fmt: skip
+    )  # fmt: skip
+    for option, kind, told in sizes:
         doctor.add_argument(option, type=kind, help=told)
     doctor.add_argument("--checkpointing", action="store_true", help="gradient checkpointing: less memory, a third more time")
     doctor.set_defaults(run=_doctor)
@@ -74,6 +75,30 @@ def _parser() -> argparse.ArgumentParser:
     recipes.add_argument("name", nargs="?", help="e.g. gtpo")
     recipes.add_argument("--update", type=Path, metavar="FILE", help="write the table of methods between a file's gallery marks")
     recipes.set_defaults(run=_recipes)
+
+    train = commands.add_parser(
+        "train", help="train a model on a task with a recipe in TRL, here or under `accelerate launch`; asked again, it goes on"
+    )
+    train.add_argument("--model", required=True, help="a tiny size such as 0.8m, a folder, or a name on the Hub")
+    train.add_argument("--task", required=True, help="such as calculator, or spoken: the same told in English, for real models")
+    train.add_argument("--recipe", default="grpo", help="see `workbench recipes` (default: grpo)")
+    train.add_argument("--steps", type=int, required=True, help="batches of rollouts")
+    train.add_argument("--folder", type=Path, required=True, help="where checkpoints and the policy go")
+    options: tuple[tuple[str, type, str], ...] = (
+        ("--seed", int, "default: 0"), ("--prompts", int, "different ones in a step (default: 16)"),
+        ("--accumulate", int, "passes that a minibatch is cut into, to save memory (default: 1)"),
+        ("--lr", float, "default: 3e-4 for tiny models and adapters, else 1e-6"), ("--lora", int, "rank of adapters"),
+        ("--bits", int, "4 for weights in 4 bits"), ("--dtype", str, "of the weights; default: as they were saved"),
+        ("--chat-template", str, "append_only, chatml, or a file with a template"),
+        ("--end-of-turn", str, "the token that ends a turn, where it is not the tokenizer's end"),
+        ("--engine", str, "local, hugging_face, vllm, or the address of a vLLM server"),
+        ("--checkpoint-every", int, "steps (default: 10)"), ("--push", str, "owner/name on the Hub to upload the policy to"),
+    )  # fmt: skip
+    for option, kind, told in options:
+        train.add_argument(option, type=kind, help=told)
+    train.add_argument("--checkpointing", action="store_true", help="gradient checkpointing: less memory, a third more time")
+    train.add_argument("--download", action="store_true", help="ask the Hub for the model where it is not here yet")
+    train.set_defaults(run=_train)
 
     runs = commands.add_parser("runs", help="the finished runs of all studies, or one study's summary")
     runs.add_argument("study", nargs="?", help="a folder of the store, or how its name begins")
@@ -206,6 +231,22 @@ def _recipes(options: argparse.Namespace) -> int:
         print(recipes.describe(options.name))
     else:
         print("\n".join(_family(None, 0)))
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    """0 when it is finished, 130 when it was interrupted."""
+    from workbench import scale
+
+    given = {name: value for name, value in vars(options).items() if name not in ("command", "run") and value is not None}
+    template = given.get("chat_template", "")
+    if template not in ("", "append_only", "chatml"):
+        given["chat_template"] = Path(template).read_text(encoding="utf-8")
+    try:
+        scale.run(given.pop("model"), given.pop("task"), given.pop("recipe"), **given)
+    except KeyboardInterrupt as stopped:
+        print(f"workbench train: {stopped or 'stopped at once'}", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -98,9 +98,7 @@ class LanguageModel(nn.Module):
         Raises:
             ValueError: a name without its owner.
         """
-        owner, slash, rest = name.partition("/") if isinstance(name, str) else ("", "", "")
-        if not (owner and slash and rest) or "/" in rest or owner.startswith("."):
-            raise ValueError(f'to upload, say where to in full, as in policy.push("you/my-model"), not {name!r}')
+        full_name(name)
         self.model.push_to_hub(name, private=private)
         self.tokenizer.push_to_hub(name, private=private)
 
@@ -150,6 +148,13 @@ class LanguageModel(nn.Module):
             raise ValueError(
                 "a sampled token in column 0 has nothing before it; give every episode a prompt of one token"
             )
+
+
+def full_name(name: object) -> None:
+    """Refuse a name on the Hub without its owner."""
+    owner, _, rest = name.partition("/") if isinstance(name, str) else ("", "", "")
+    if not (owner and rest) or "/" in rest or owner.startswith("."):
+        raise ValueError(f'to upload, say where to in full, as in "you/my-model", not {name!r}')
 
 
 def evaluate_with_transformers(model: nn.Module, batch: Batch, temperature: float = 1.0) -> Evaluation:

@@ -9,10 +9,11 @@ except ImportError as error:
 
     raise ImportError(f"workbench.scale needs TRL, which is not installed or does not load ({error}): {INSTALL}") from error
 
+from workbench.scale.run import run
 from workbench.scale.trl import RecipeTrainer, answered, carries, environment, native, trainer
 from workbench.scale.tuning import dpo, preferences, reward_model, score, sft
 
 __all__ = [
-    "RecipeTrainer", "answered", "carries", "dpo", "environment", "native", "preferences", "reward_model", "score",
+    "RecipeTrainer", "answered", "carries", "dpo", "environment", "native", "preferences", "reward_model", "run", "score",
     "sft", "trainer",
 ]  # fmt: skip
