@@ -2,10 +2,13 @@
 
     python data/calculator.py
 
-With each of eight seeds (100 to 107: no setting was chosen on them) an untrained model of 0.1 million parameters learns from
-demonstrations without wrong calls (three in ten calls are first made malformed and then repeated), and is trained with GRPO for
-a fixed number of updates. Success is the share of 512 test problems answered rightly. About a quarter of an hour on one
-core. The README reads the record.
+With each of eight seeds (300 to 307: no setting was chosen on them) an untrained model of 0.1 million parameters learns from
+demonstrations without wrong calls (three in ten calls are first made malformed and then repeated), single operations first.
+Then it is trained with GRPO for a fixed number of updates. Success is the share of 512 test problems answered rightly. About a
+quarter of an hour on one core. The README reads the record.
+
+Two settings were tried before on eight seeds kept apart each: 600 lessons on chains alone (seeds 100 to 107), and after 300 on
+single operations (200 to 207). Both brought 6 of 8 seeds over 90 %: with the others, chains were learned too late.
 """
 
 from __future__ import annotations
@@ -19,8 +22,9 @@ import torch
 import workbench as wb
 from workbench import models, tasks
 
-SEEDS, LESSONS, UPDATES, LOOK = range(100, 108), 600, 40, 10
+SEEDS, UPDATES, LOOK = range(300, 308), 40, 10
 TASK = tasks.get("calculator", malformed=0.3)
+LESSONS = ((tasks.get("calculator", malformed=0.3, operations=(1, 1)), 300), (TASK, 1000))
 
 
 def run(seed: int) -> dict:
@@ -36,8 +40,9 @@ def run(seed: int) -> dict:
         rows.append({"seconds": round(now - began - looking), "drawn": round(drawn, 4), "greedy": round(greedy, 4)})
         looking += time.process_time() - now
 
-    for _ in wb.sft(policy, TASK, steps=LESSONS, batch_size=32, lr=4e-3, error_rate=0.0, seed=seed):
-        pass
+    for part, (lesson, steps) in enumerate(LESSONS):
+        for _ in wb.sft(policy, lesson, steps=steps, error_rate=0.0, seed=wb.seeding.integer(seed, "lessons", part)):
+            pass
     look()
     for step in wb.train(policy, TASK, "grpo", steps=UPDATES, prompts=16, lr=3e-4, seed=seed):
         if step.step % LOOK == 0:
@@ -50,11 +55,12 @@ def main() -> None:
     for seed in SEEDS:
         runs.append(run(seed))
         print(runs[-1], flush=True)
+    (_, single), (_, chains) = LESSONS
     about = {
         "made by": "python data/calculator.py",
-        "made with": f"torch {torch.__version__.split('+')[0]}, one thread of a busy CPU",
-        "fields": f"looks: after {LESSONS} lessons and after every {LOOK} of {UPDATES} updates; share of 512 test problems right "
-        "at temperature 1 (drawn) and 0 (greedy), and CPU seconds until then",
+        "made with": f"torch {torch.__version__.split('+')[0]}, one thread",
+        "fields": f"looks: after {single} lessons on single operations and {chains} on chains, of 32 demonstrations each, and after "
+        f"every {LOOK} of {UPDATES} updates; share of 512 test problems right at temperature 1 (drawn) and 0 (greedy), and CPU seconds until then",
     }
     page = json.dumps({"about": about, "runs": runs}, indent=1)
     Path(__file__).with_suffix(".json").write_text(page + "\n", encoding="utf-8")
