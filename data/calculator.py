@@ -59,8 +59,9 @@ def main() -> None:
     about = {
         "made by": "python data/calculator.py",
         "made with": f"torch {torch.__version__.split('+')[0]}, one thread",
-        "fields": f"looks: after {single} lessons on single operations and {chains} on chains, of 32 demonstrations each, and after "
-        f"every {LOOK} of {UPDATES} updates; share of 512 test problems right at temperature 1 (drawn) and 0 (greedy), and CPU seconds until then",
+        "fields": f"looks: after {single} lessons on single operations and {chains} on chains, of 32 demonstrations each, and "
+        f"after every {LOOK} of {UPDATES} updates; share of 512 test problems right at temperature 1 (drawn) and 0 (greedy), and "
+        "CPU seconds until then",
     }
     page = json.dumps({"about": about, "runs": runs}, indent=1)
     Path(__file__).with_suffix(".json").write_text(page + "\n", encoding="utf-8")
