@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from workbench import course, models, objective, recipes, sample, sandbox, stats, tasks
+from workbench import course, fits, models, objective, recipes, sample, sandbox, stats, tasks
 
 ROOT = Path(__file__).parents[1]
 
@@ -52,11 +52,21 @@ def test_the_text_about_the_sliders_is_what_they_show(names):
     assert [round(plan()[part]) for part in ("training", "backward pass")] == [131, 283]
     both = plan(adapters=True, recompute=True)
     assert [round(both[part]) for part in ("training", "backward pass")] == [17, 7]
-    fits = {
+    plans = {
         "both": both, "adapters": plan(adapters=True), "recompute": plan(recompute=True),
         "24": plan(adapters=True, per_pass=1, at_once=24), "32": plan(adapters=True, per_pass=1, at_once=32),
     }  # fmt: skip
-    assert {name for name, sizes in fits.items() if sum(sizes.values()) <= 80} == {"both", "24"}
+    assert {name for name, sizes in plans.items() if sum(sizes.values()) <= 80} == {"both", "24"}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="the extra `scale` is not installed")
+def test_the_envelope_has_weights_and_cache_right_and_a_pass_at_less_than_half(names):
+    plan = fits.Plan(rows=8, context=3000, prompt=1000, rollouts=64, lora=16, checkpointing=True, engine="vllm")
+    counted, envelope = fits.need(fits.config_of("8b"), plan), names["parts"]("8B", True, 64, 8, True)
+    kept = counted.weights + counted.adapters + counted.gradients + counted.optimiser
+    assert kept / 1e9 == pytest.approx(envelope["training"], rel=0.01)
+    assert counted.cache / 1e9 == pytest.approx(envelope["KV cache"], rel=1e-6)
+    assert 2 < counted.activations / 1e9 / envelope["backward pass"] < 3 and counted.peak < 80e9
 
 
 def kept_a_layer(shape, tokens):
@@ -110,7 +120,7 @@ def test_the_record_says_sooner_and_not_further():
 def test_the_cell_for_full_size_runs_with_a_stand_in(names, tmp_path):
     stand_in = models.tiny("0.1m", seed=0)
     stand_in.save(tmp_path / "model")
-    plan = names["Plan"](tmp_path / "model", tasks.get("calculator"), prompts=2, steps=1, tokens=64, lr=1e-3, rank=4)
+    plan = names["Plan"](tmp_path / "model", tasks.get("calculator"), prompts=2, steps=1, tokens=64, lr=1e-3, per_pass=8, rank=4)
     made = names["full"](plan, recipes.gtpo, tmp_path / "run")
     assert made.state.global_step == 1
     assert all("lora_" in name for name, p in made.policy.model.named_parameters() if p.requires_grad)

