@@ -86,7 +86,7 @@ def servers():
     """By whether embeddings are tied: what stops it, and its address. Both start at once."""
     with contextlib.ExitStack() as both, ThreadPoolExecutor(2) as pool:
         stacks = {tied: both.enter_context(contextlib.ExitStack()) for tied in (True, False)}
-        started = {tied: pool.submit(stack.enter_context, sample.serve(make(tied))) for tied, stack in stacks.items()}
+        started = {tied: pool.submit(stack.enter_context, sample.serve(make(tied), wait=500)) for tied, stack in stacks.items()}
         yield {tied: (stacks[tied], each.result()) for tied, each in started.items()}
 
 
