@@ -57,13 +57,14 @@ def pupil(seed: int, malformed: float) -> models.LanguageModel:
     """The pupil of a seed, made once and kept in build/gtpo."""
     policy = models.tiny("0.1m", seed=seed)
     clean = tasks.get("calculator", malformed=0.3)
-    _taught(policy, BUILD / f"lessons-{seed}", clean, steps=LESSONS, lr=4e-3, error_rate=0.0, seed=seed)
+    taught(policy, BUILD / f"lessons-{seed}", clean, steps=LESSONS, lr=4e-3, error_rate=0.0, seed=seed)
     messy = tasks.get("calculator", malformed=malformed)
     folder = BUILD / f"pupil-{seed}-{malformed}"
-    return _taught(policy, folder, messy, steps=CARELESS, lr=1e-3, error_rate=0.5, seed=seed)
+    return taught(policy, folder, messy, steps=CARELESS, lr=1e-3, error_rate=0.5, seed=seed)
 
 
-def _taught(policy: models.LanguageModel, file: Path, task: tasks.Task, **lessons) -> models.LanguageModel:
+def taught(policy: models.LanguageModel, file: Path, task: tasks.Task, **lessons) -> models.LanguageModel:
+    """The policy after lessons (arguments of `sft`), which are given once and kept in a file."""
     from safetensors.torch import load_file, save_file
 
     file = file.with_name(f"{file.name}.safetensors")

@@ -81,3 +81,21 @@ def test_the_mask_is_no_bookkeeping():
     start, on, off = last("grpo", True, "success", 0), last("grpo", True, "success", 10), last("grpo", False, "success", 10)
     assert np.round([start.estimate, on.estimate], 2).tolist() == [0.30, 0.47] and off.low < start.estimate < off.high
     assert last("lessons", False, "invented", 20).low > 0.5 and last("lessons", True, "invented", 20).estimate == 0
+
+
+def test_the_search_elsewhere_says_what_its_runs_say():
+    record = json.loads((DATA / "horizons.json").read_text())
+    assert [one["against"] for one in record["search"]] == ["grpo", "grpo-min"] * 3
+    for family in (record["search"], record["others"]):
+        for one in family:
+            arms = [
+                {run["seed"]: 100 * np.mean(run["success"][1:]) for run in record["rows"]
+                 if run["condition"] == one["condition"] and run["arm"] == arm}
+                for arm in (one["arm"], one["against"])
+            ]  # fmt: skip
+            assert len(arms[0]) == 8 and arms[0].keys() == arms[1].keys()
+            values = [[found[seed] for seed in sorted(found)] for found in arms]
+            alone = stats.paired_difference(*values)
+            together = stats.paired_difference(*values, level=1 - 0.05 / len(family))
+            told = [one[name] for name in ("effect", "low", "high", "low of all", "high of all")]
+            assert told == pytest.approx([*alone, *together[1:]], abs=0.011)
