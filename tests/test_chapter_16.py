@@ -99,3 +99,17 @@ def test_the_search_elsewhere_says_what_its_runs_say():
             together = stats.paired_difference(*values, level=1 - 0.05 / len(family))
             told = [one[name] for name in ("effect", "low", "high", "low of all", "high of all")]
             assert told == pytest.approx([*alone, *together[1:]], abs=0.011)
+
+
+def test_where_else_it_pays_a_little_where_mistakes_cost_a_turn_and_not_where_they_show_late():
+    record = json.loads((DATA / "horizons.json").read_text())
+    found = {(one["condition"], one["against"]): one for one in record["search"]}
+    clear = {name for name, one in found.items() if one["low of all"] > 0 or one["high of all"] < 0}
+    assert clear == {("useless calls", "grpo"), ("useless calls", "grpo-min")}
+    assert found["long", "grpo"]["low"] > 0 and found["long", "grpo-min"]["low"] < 0 < found["long", "grpo-min"]["high"]
+    assert all(-0.5 < found["decoys", base]["effect"] and found["decoys", base]["high"] < 0 for base in ("grpo", "grpo-min"))
+    assert record["others"][0]["low"] < 0 < record["others"][0]["high"]
+    rows = pd.DataFrame([row for row in record["rows"] if row["condition"] == "long"])
+    malformed = {arm: 100 * np.mean([row[0] for row in runs.malformed]) for arm, runs in rows.groupby("arm")}
+    assert round(malformed["grpo"]) == 13 and round(malformed["gtpo"]) == 8
+    assert all(row["success"][1:] > [0.9, 0.95] for row in record["rows"] if row["condition"] == "decoys")
