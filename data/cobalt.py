@@ -7,8 +7,10 @@ Adam at 0.001, 8 rollouts a prompt, clip 0.2 and 0.4, one update for a batch; th
 - "online": GRPO on whole episodes of three turns, paid by their outcome, fresh problems in every step;
 - "cobalt": the pupil plays LOGGED problems 8 times each, three turns; of each problem the 4 trajectories of most varied progress
   are cut into contexts, and single attempts at these are trained with the recipe `cobalt`;
-- "perturbed": as "cobalt", but in about half of the logged problems two examples have exchanged their outputs.
-Finished runs are kept in runs/cobalt.jsonl, and are not made again. About five minutes on one core. Chapter 17 reads the result.
+- "perturbed": as "cobalt", but in about half of the logged problems two examples have exchanged their outputs;
+- "varied", "random": the pupil plays each problem LONG times, so that there is something to choose, and 2 of its trajectories
+  are kept: those of most varied progress, or any two. Both may sample TOKENS besides their log, which is the same for both.
+Finished runs are kept in runs/cobalt.jsonl, and are not made again. About eight minutes on one core. Chapter 17 reads the result.
 """
 
 from __future__ import annotations
@@ -29,8 +31,9 @@ from workbench.tasks import Problem, Repair, partial
 
 HERE = Path(__file__).parent
 KEPT = HERE.parent / "runs" / "cobalt.jsonl"
-ARMS = ("online", "cobalt", "perturbed")
-SEEDS, TOKENS, LOGGED, ROLLOUTS, TURNS, DEEPEST = 8, 24_000, 64, 8, 3, 8
+SUBSETS = {"varied": "max variance", "random": "random"}
+ARMS = ("online", "cobalt", "perturbed", *SUBSETS)
+SEEDS, TOKENS, LOGGED, ROLLOUTS, LONG, TURNS, DEEPEST = 8, 24_000, 64, 8, 32, 3, 8
 PROBLEMS, RATE = 128, 1e-3
 TASK = Repair(turns=TURNS)
 COBALT = recipes.get("cobalt").but("cobalt-8", rollout=objective.fixed(size=ROLLOUTS), schedule=objective.updates())
@@ -47,8 +50,9 @@ def contexts(pupil: models.LanguageModel, arm: str, seed: int) -> tuple[list[par
     """The contexts of an arm, and what its log cost in tokens."""
     task = Repair(turns=TURNS, perturbed=0.5 if arm == "perturbed" else 0.0)
     problems = [task.problem(number, seed=seed) for number in range(LOGGED)]
-    logged, tokens = play(pupil, task, problems, ROLLOUTS, seeding.integer(seed, "log", 0))
-    return partial.cut(partial.choose(logged, 4)), tokens
+    logged, tokens = play(pupil, task, problems, LONG if arm in SUBSETS else ROLLOUTS, seeding.integer(seed, "log", 0))
+    kept = partial.choose(logged, 2, how=SUBSETS[arm], seed=seed) if arm in SUBSETS else partial.choose(logged, 4)
+    return partial.cut(kept), tokens
 
 
 def run(job: tuple[str, int]) -> dict:
@@ -62,10 +66,11 @@ def run(job: tuple[str, int]) -> dict:
         cuts, spent = contexts(policy, arm, seed)
         task, recipe, prompts = partial.Partial(TASK, tuple(cuts)), COBALT, 16
         made = {"contexts": [sum(context.turn == turn for context in cuts) for turn in range(TURNS)], "log": spent}
+    most = TOKENS + (spent if arm in SUBSETS else 0)
     if arm != "pupil":
         for record in wb.train(policy, task, recipe, steps=1000, seed=seeding.integer(seed, 0), prompts=prompts, lr=RATE):
             spent, updates = spent + record.tokens, record.step
-            if spent >= TOKENS:
+            if spent >= most:
                 break
     seconds = round(time.process_time() - began)
     return {"arm": arm, "seed": seed, **made, "updates": updates, "tokens": spent, **examine(policy), "seconds": seconds}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import workbench as wb
-from workbench import models, objective, recipes, sample, sandbox, tasks
+from workbench import models, objective, recipes, sample, sandbox, stats, tasks
 from workbench.batch import Batch, Dialogue, Segment, Stop
 from workbench.models import prompt_ids, reply_ids
 from workbench.tasks import Repair, code, partial
@@ -319,3 +321,12 @@ def test_cobalt_trains_on_single_attempts_with_a_ratio_of_1():
     assert recipes.get("cobalt").parent.name == "grpo" and set(recipes.get("cobalt").changes()) == {
         "rollout", "reward", "surrogate", "regulariser", "schedule"
     }  # fmt: skip
+
+
+def test_what_is_said_of_varied_contexts_against_random_ones_is_what_the_record_holds():
+    runs = json.loads((Path(__file__).parents[1] / "data" / "cobalt.json").read_text())["runs"]
+    arms = [{run["seed"]: run for run in runs[arm]} for arm in ("varied", "random")]
+    assert [sorted(arm) for arm in arms] == [list(range(8))] * 2
+    assert all(arms[0][seed]["log"] == arms[1][seed]["log"] for seed in range(8))  # one log, two choices
+    found = stats.paired_difference(*([arm[seed]["true"][2] for seed in range(8)] for arm in arms))
+    assert np.round(found, 2).tolist() == [0.05, -0.06, 0.16]
