@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 PYTEST ?= -n 2 --dist worksteal
-EXTRAS = lab,scale,vllm,ray,test
+EXTRAS = lab,scale,vllm,ray,wasi,test
 
 BIN = $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --quiet -c requirements.lock

@@ -56,7 +56,7 @@ def accepts(requirement: str, version: str) -> bool:
 
 def test_every_requirement_is_in_the_lock_with_a_version_it_accepts():
     extras = PROJECT["optional-dependencies"]
-    assert set(extras) == {"lab", "scale", "vllm", "ray", "test"}
+    assert set(extras) == {"lab", "scale", "vllm", "ray", "wasi", "test"}
     for requirement in [*PROJECT["dependencies"], *(line for extra in extras.values() for line in extra)]:
         name = canonical(re.match(r"[A-Za-z0-9._-]+", requirement)[0])
         assert name in LOCK, f"{name} is not in requirements.lock: make lock"

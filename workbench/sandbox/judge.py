@@ -64,12 +64,16 @@ class Case:
     first: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not (self.expression or (isinstance(self.function, str) and self.function.isidentifier())):
+            raise ValueError(f"a case calls a function by its name, such as 'double', not {self.function!r}")
+        if not isinstance(self.arguments, tuple):
+            raise ValueError(f"arguments of the test of {self.function}: a tuple, such as (3,), not {self.arguments!r}")
         for name, value in (("arguments", self.arguments), ("expected", self.expected)):
             try:
                 codec.encode(value.name if isinstance(value, Raised) else value)
             except codec.Unsupported as error:
                 raise ValueError(f"{name} of the test of {self.function}: {error}; tests use plain data only") from None
-        if not 0 <= self.tolerance < math.inf:
+        if not (isinstance(self.tolerance, (int, float)) and 0 <= self.tolerance < math.inf):
             raise ValueError(f"the tolerance of {self.function} must be 0 or more, not {self.tolerance!r}")
         if self.view and self.view not in VIEWS:
             raise ValueError(f"view must be one of {', '.join(VIEWS)}, not {self.view!r}")
@@ -120,6 +124,9 @@ class Suite:
     def __post_init__(self) -> None:
         if not self.cases:
             raise ValueError("a suite needs at least one test: with none, every program would pass")
+        for case in self.cases:
+            if not isinstance(case, Case):
+                raise ValueError(f"a suite is made of cases, such as Case('double', (3,), 6), not of {case!r}")
 
     @functools.cached_property
     def keeps_order(self) -> bool:
@@ -131,12 +138,16 @@ def suite(tests: str | Suite | Sequence[Case]) -> Suite:
     """A suite from Python such as `assert f(2, [1]) == 3`; what is read is listed at the top of this module.
 
     Raises:
-        ValueError: not Python, no test, or a line that is not read; names the line.
+        ValueError: not Python, no test, a line that is not read (it is named), or neither text nor cases.
     """
     if isinstance(tests, Suite):
         return tests
     if not isinstance(tests, str):
-        return Suite(tuple(tests))
+        try:
+            return Suite(tuple(tests))
+        except TypeError:
+            asked = "Python, such as 'assert double(3) == 6', a Suite or a list of Case"
+            raise ValueError(f"tests are {asked}, not {tests!r}") from None
     try:
         lines = ast.parse(tests).body
     except (SyntaxError, ValueError, RecursionError) as error:

@@ -57,6 +57,13 @@ def _check(result: int, what: str) -> int:
     return result
 
 
+def reason(error: BaseException) -> str:
+    """What went wrong, without the number of it."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror + (f": {error.filename}" if error.filename else "")
+    return f"{type(error).__name__}: {error}"
+
+
 # ---- seccomp ----------------------------------------------------------------------------------------------------------
 
 _Code = list[tuple[int, int, int, int]]

@@ -185,7 +185,7 @@ class Conversation(Answers):
         if not self.says(_READY):
             while (reply := self._message()) is None:
                 self._more()
-            raise Ended(Verdict.INFRASTRUCTURE, f"the sandbox could not be locked: {reply[1:]!r}")
+            raise Ended(Verdict.INFRASTRUCTURE, f"no lock: {reply[1:].decode(errors='replace')}")
         self.ready = True
         self.deadline = time.monotonic() + (self.limits.wall or 0)
 
@@ -295,6 +295,19 @@ def start(tier: Tier) -> Worker | wasi.Runtime:
     return wasi.Runtime() if tier is Tier.WASI else Worker(tier)
 
 
+def _checked(value: Any, kind: type) -> Any:
+    if not isinstance(value, kind):
+        raise ValueError(f"a {kind.__name__} is needed, not {value!r}")
+    return value
+
+
+def _job(job: Any) -> tuple[str, Suite]:
+    match job:
+        case (str(program), tests):
+            return program, suite(tests)
+    raise ValueError(f"a program and its tests are needed, ('def f(x): ...', 'assert f(1) == 2'), not {job!r}")
+
+
 @functools.cache
 def shared() -> Pool:
     """A pool for whoever needs one now and then: made when first asked for, closed when Python ends.
@@ -316,7 +329,7 @@ class Pool:
         i_trust_every_program: needed for Tier.PLAIN, which contains nothing.
     Raises:
         Unavailable: no tier holds on this machine.
-        ValueError: fewer than one worker, or Tier.PLAIN without the promise.
+        ValueError: fewer than one worker, something else than limits and a tier, or Tier.PLAIN without the promise.
     """
 
     def __init__(
@@ -324,11 +337,11 @@ class Pool:
         i_trust_every_program: bool = False,
     ) -> None:  # fmt: skip
         count = (os.cpu_count() or 1) if workers is None else workers
-        if count < 1:
+        if not isinstance(count, int) or count < 1:
             raise ValueError(f"a pool needs at least one worker, not {workers!r}")
         if tier is Tier.PLAIN and not i_trust_every_program:
             raise ValueError("Tier.PLAIN contains nothing; if you trust what will run, say i_trust_every_program=True")
-        self.limits, self.tier = limits or Limits(), tier or best()
+        self.limits, self.tier = _checked(limits or Limits(), Limits), _checked(tier or best(), Tier)
         self.known: dict[tuple[str, str, Limits], Result] | None = {} if remember else None
         self.idle: queue.SimpleQueue[Worker | wasi.Runtime | None] = queue.SimpleQueue()
         for _ in range(count):
@@ -355,9 +368,9 @@ class Pool:
         """Have one program judged in the background.
 
         Raises:
-            ValueError: tests that cannot be read; before anything runs.
+            ValueError: tests that cannot be read, or a program that is not text; before anything runs.
         """
-        return self._submit(program, suite(tests), limits)
+        return self._submit(*_job((program, tests)), limits)
 
     def judge(
         self, jobs: Iterable[tuple[str, Tests]], *, limits: Limits | None = None,
@@ -368,9 +381,9 @@ class Pool:
         Args:
             progress: called with the numbers done and in all after each.
         Raises:
-            ValueError: tests that cannot be read; before anything runs.
+            ValueError: tests that cannot be read, or a program that is not text; before anything runs.
         """
-        ready = [(program, suite(tests)) for program, tests in jobs]
+        ready = [_job(job) for job in jobs]
         futures = [self._submit(program, tests, limits) for program, tests in ready]
         ended: queue.SimpleQueue[Future] = queue.SimpleQueue()  # as_completed would not notice that the pool has been closed
         for future in futures:
@@ -394,7 +407,7 @@ class Pool:
 
         `progress` is called in the loop's thread. If the waiting is cancelled, so are the programs that have not begun.
         """
-        ready = [(program, suite(tests)) for program, tests in jobs]
+        ready = [_job(job) for job in jobs]
         futures = [self._submit(program, tests, limits) for program, tests in ready]
         loop, ended = asyncio.get_running_loop(), asyncio.Queue[Future]()
         for future in futures:
@@ -412,7 +425,7 @@ class Pool:
 
     def _submit(self, program: str, tests: Suite, limits: Limits | None) -> Future[Result]:
         try:
-            return self.threads.submit(self._judge, program, tests, limits or self.limits)
+            return self.threads.submit(self._judge, program, tests, _checked(limits or self.limits, Limits))
         except RuntimeError:
             closed: Future[Result] = Future()
             closed.set_result(self._failed(tests, "the pool was closed"))

@@ -115,6 +115,8 @@ def probe(tier: Tier) -> Probe:
             return Probe(tier, (), str(error))
         try:
             honest = worker.judge("def f(x): return x + 1", Suite((Case("f", (1,), 2),)), Limits())
+            if honest.verdict == "infrastructure":
+                return Probe(tier, (), honest.message)
             if honest.verdict != "pass":
                 return Probe(tier, (), f"an honest program does not pass: {honest.verdict}, {honest.message}")
             for name, act in ACTS.items():

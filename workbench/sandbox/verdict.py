@@ -49,13 +49,18 @@ class Limits:
     output: int = 64 << 10
 
     def __post_init__(self) -> None:
-        for name, least in (("cpu", 0.01), ("memory", 32 << 20), ("output", 1)):
-            if not getattr(self, name) >= least:
-                raise ValueError(f"Limits.{name} must be at least {least}, not {getattr(self, name)!r}")
+        for name, kind, least, most, unit in (
+            ("cpu", (int, float), 0.01, 86_400, "seconds"), ("memory", int, 32 << 20, 1 << 46, "bytes"),
+            ("output", int, 1, 1 << 30, "bytes"),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if not (isinstance(value, kind) and least <= value <= most):
+                whole = "a whole number" if kind is int else "a number"
+                raise ValueError(f"Limits.{name} must be {whole} of {unit} from {least} to {most}, not {value!r}")
         if self.wall is None:
             object.__setattr__(self, "wall", max(2.0, 5 * self.cpu))
-        elif not self.wall >= self.cpu:
-            raise ValueError(f"Limits.wall ({self.wall!r} s) must not be below Limits.cpu ({self.cpu!r} s)")
+        elif not (isinstance(self.wall, (int, float)) and self.cpu <= self.wall <= 7 * 86_400):
+            raise ValueError(f"Limits.wall must be from Limits.cpu ({self.cpu!r}) to a week of seconds, not {self.wall!r}")
 
 
 @dataclass(frozen=True)

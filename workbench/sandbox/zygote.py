@@ -73,7 +73,7 @@ def main(settings: dict) -> None:
         lockdown.no_new_privileges()
         lockdown.hide_memory()
     except OSError as error:
-        control.send(f"{error.errno or 0} {error}".encode())
+        control.send(lockdown.reason(error).encode())
         return
     sys.stdin = io.TextIOWrapper(io.FileIO(NOTHING), encoding="utf-8")
     sys.stdout = sys.stderr = io.TextIOWrapper(io.FileIO(1, "w"), encoding="utf-8", errors="replace", write_through=True)
@@ -151,7 +151,7 @@ def live(limits: tuple, rules: int | None, filter: lockdown.Filter | None) -> No
             lockdown.lock(limits, rules, filter)
             os.close(RULES)
         except BaseException as error:
-            inside.say(ANSWERS, codec.framed(codec.LOCKDOWN, f"{type(error).__name__}: {error}".encode()))
+            inside.say(ANSWERS, codec.framed(codec.LOCKDOWN, lockdown.reason(error).encode()))
             leave(1)
         inside.say(ANSWERS, ready)
         gc.enable()
