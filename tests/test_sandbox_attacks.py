@@ -20,7 +20,7 @@ from workbench.sandbox.pool import Worker
 
 TESTS = "assert f([3, 1, 2]) == [1, 2, 3]\nassert f([]) == []\nassert f([5, 5]) == [5, 5]"
 HONEST = "def f(x):\n    return sorted(x)"
-LIMITS = Limits(cpu=0.4, wall=3, output=4096)
+LIMITS = Limits(cpu=0.4, wall=2, output=4096)
 LYING = """
 class Liar(list):
     __eq__ = lambda self, other: True
