@@ -172,6 +172,7 @@ class Conversation(Answers):
             os.set_blocking(self.program, False)
         self._send()
         if self.gone:
+            self.await_ready()  # which says why, if there was no lock
             raise Ended(Verdict.INFRASTRUCTURE, "the child was gone before it had a program")
         if self.outgoing:
             self.waiting.register(self.program, select.POLLOUT)
