@@ -633,7 +633,7 @@ def test_a_run_with_a_judge_goes_on_to_the_same_bits(pupil, tmp_path):
 
 def test_the_judges_step_leaves_the_policy_alone(pupil, monkeypatch):
     policy = copy.deepcopy(pupil)
-    seen, module = [], importlib.import_module("workbench.train")
+    seen, module = [], importlib.import_module("workbench.update")
     teach = module._teach
 
     def spy(update, *rest):

@@ -93,7 +93,8 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)  # the same ids in a third of the time
     try:
-        if backend is not None and backend.truncation is None and backend.padding is None:
+        # unless a call before this one left its settings in it, which the tokenizer's own method puts right
+        if backend is not None and not (backend.truncation or backend.padding or backend.encode_special_tokens):
             return backend.encode(text, add_special_tokens=False).ids
         return tokenizer.encode(text, add_special_tokens=False)
     except (
