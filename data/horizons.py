@@ -1,18 +1,18 @@
-"""Where else credit by turns might matter: decoys, long dialogues, useless calls. Remakes horizons.json.
+"""Where else credit by turns might matter: decoys, long dialogues, late errors, useless calls. Remakes horizons.json.
 
     python data/horizons.py              # everything; runs already in build/horizons are not made again
     python data/horizons.py decoys long  # the runs of these conditions, and no record
 
 data/gtpo.py found GTPO ahead of GRPO where malformed calls are frequent. These conditions were written down, with the measure and
 the number of seeds, before any arm but GRPO had been tried on them (and that for five updates on seeds 100 and 101, to see that
-there is something to learn and how long it takes):
+there is something to learn and how long it takes; "late errors" was meant for longer chains of `calculator`, whose pupils took
+too long to teach, and became what it is before it was run at all):
 
-- "decoys": three tables that answer whatever they are asked; the wrong one gives a wrong key that looks like any other, so that
-  the mistake shows only at the end;
+- "decoys": three tables that answer whatever they are asked; the wrong one gives a wrong key that looks like any other;
 - "long": four to six lookups in a row, up to ten turns, half of the calls of the demonstrations malformed at first;
+- "late errors": the same number of lookups without a turn to spare, where what is looked up in the wrong place gives a key that
+  looks like any other: nothing is malformed, and a slip in the first turn shows in the last;
 - "useless calls": six in ten calls of the demonstrations come after another one that is good for nothing.
-
-A fourth, with chains of six lookups in which a slip shows only at the end, was begun and not finished; nothing was seen of it.
 
 The arms of a seed share a pupil (see `Pupils`), prompts and streams: GRPO paid for right answers, GRPO paid the lower of
 correctness and form (the rule that the authors of GTPO give their GRPO), and GTPO as the package has it; on the decoys also IGPO,
@@ -72,11 +72,12 @@ class Pupils:
         return taught(policy, folder / f"pupil-{seed}", self.task, steps=self.careless, lr=1e-3, error_rate=self.slips, seed=seed)
 
 
-DECOYS = Lookup((2, 3), 3, traps=True, malformed=0.0)
-USELESS = Lookup(malformed=0.0, useless=0.6, slack=3)
+DECOYS, LONG = Lookup((2, 3), 3, traps=True, malformed=0.0), Lookup((4, 6), malformed=0.1, slack=3)
+ERRORS, USELESS = Lookup((4, 6), traps=True, malformed=0.0, slack=0), Lookup(malformed=0.0, useless=0.6, slack=3)
 CONDITIONS = {
     "decoys": (Pupils("decoys", DECOYS, DECOYS, 300), MAIN | {"igpo": recipes.get("igpo")}),
-    "long": (Pupils("long", Lookup((4, 6), malformed=0.5, slack=3), Lookup((4, 6), malformed=0.1, slack=3), 250), MAIN),
+    "long": (Pupils("long", dataclasses.replace(LONG, malformed=0.5), LONG, 250), MAIN),
+    "late errors": (Pupils("late errors", ERRORS, LONG, 250), MAIN),
     "useless calls": (Pupils("useless calls", USELESS, dataclasses.replace(USELESS, useless=0.1), 250), MAIN),
 }
 SEARCH = [(condition, "gtpo", base) for condition in CONDITIONS for base in ("grpo", "grpo-min")]

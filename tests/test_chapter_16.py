@@ -85,7 +85,7 @@ def test_the_mask_is_no_bookkeeping():
 
 def test_the_search_elsewhere_says_what_its_runs_say():
     record = json.loads((DATA / "horizons.json").read_text())
-    assert [one["against"] for one in record["search"]] == ["grpo", "grpo-min"] * 3
+    assert [one["against"] for one in record["search"]] == ["grpo", "grpo-min"] * 4
     for family in (record["search"], record["others"]):
         for one in family:
             arms = [
@@ -108,6 +108,8 @@ def test_where_else_it_pays_a_little_where_mistakes_cost_a_turn_and_not_where_th
     assert clear == {("useless calls", "grpo"), ("useless calls", "grpo-min")}
     assert found["long", "grpo"]["low"] > 0 and found["long", "grpo-min"]["low"] < 0 < found["long", "grpo-min"]["high"]
     assert all(-0.5 < found["decoys", base]["effect"] and found["decoys", base]["high"] < 0 for base in ("grpo", "grpo-min"))
+    for late in (found["late errors", base] for base in ("grpo", "grpo-min")):
+        assert late["low"] < late["effect"] < 0 < late["high"]
     assert record["others"][0]["low"] < 0 < record["others"][0]["high"]
     rows = pd.DataFrame([row for row in record["rows"] if row["condition"] == "long"])
     malformed = {arm: 100 * np.mean([row[0] for row in runs.malformed]) for arm, runs in rows.groupby("arm")}
