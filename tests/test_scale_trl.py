@@ -176,6 +176,30 @@ def test_a_whole_run_is_that_of_train(accumulate, pupil, tmp_path):
     assert moved > 1e-3 and apart < 0.02 * moved, "Adam magnifies rounding where gradients are next to 0"
 
 
+def test_a_coarse_sampler_is_corrected_as_by_train(pupil, tmp_path):
+    """From a sampler in bfloat16: the mismatch is logged, and the step is that of train with the same correction, not without."""
+    recipe, correction = recipes.gtpo.but("x", schedule=objective.updates()), objective.Correction(high=1.0001)
+
+    def coarse(policy):
+        return sample.LocalEngine(policy, dtype="bfloat16")
+
+    policy = pupil.copy()
+    settings = {"steps": 1, "lr": 1e-4, "config": {**QUIET, "logging_strategy": "steps"}, "correction": correction}
+    trainer = scale.trainer(policy, "calculator", recipe, folder=tmp_path, prompts=4, engine=coarse(policy), **settings)
+    trainer.train()
+    ours = []
+    for given in (correction, None):
+        student = pupil.copy()
+        (step,) = wb.train(
+            student, "calculator", recipe, steps=1, prompts=4, lr=1e-4, seed=0, engine=coarse(student), correction=given
+        )
+        ours.append((flat(student) - flat(trainer.policy)).norm().item())
+    row = trainer.state.log_history[0]
+    assert row["mismatch_mean"] > 1e-4 and row["correction_lost"] > 0 and abs(row["ratio_max"] - 1) < 1e-5
+    moved = (flat(trainer.policy) - flat(pupil)).norm().item()
+    assert moved > 1e-3 and ours[0] < 0.02 * moved and ours[1] > 2 * ours[0]
+
+
 def test_minibatches_and_epochs_are_the_recipe_s(pupil, tmp_path):
     recipe = recipes.gtpo.but("x", schedule=objective.updates(minibatches=2, epochs=2))
     trainer = made(pupil, tmp_path, recipe, steps=2, prompts=4, config={**QUIET, "logging_strategy": "steps"})

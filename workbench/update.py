@@ -262,7 +262,7 @@ def _prepare(
             if compared or renewed.any():
                 now = _gathered(batch, [(rows, said.logp) for rows, said in read])
                 if compared:
-                    found = _against_the_sampler(update.correction, batch, now, fresh, given)
+                    found = against_the_sampler(update.correction, batch, now, fresh, given)
                 batch = batch.replace(logp_old=torch.where(renewed[:, None], now, batch.logp_old))
         if state.reference is not None:
             said = [state.reference.evaluate(batch.select(rows), temperature=update.temperature) for rows in passes]
@@ -281,7 +281,7 @@ def _prepare(
     return objective.prepare(update.recipe, batch, **given), found
 
 
-def _against_the_sampler(
+def against_the_sampler(
     correction: objective.Correction | None, batch: Batch, now: Tensor, fresh: Tensor, given: dict[str, Tensor]
 ) -> dict[str, float]:  # fmt: skip
     """How far the sampler was from the policy as it is `now`; with a correction, its weights join what is `given`."""

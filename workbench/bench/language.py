@@ -401,7 +401,7 @@ def _report(sizes: Sequence[str], pairs: int, show: Callable[[str], None]) -> di
                     f"  {size:5s} sampling: vLLM: skipped, it did not start: {type(error).__name__}: {error}"
                 )
         else:
-            show(f"  {size:5s} sampling: vLLM: skipped, it is not installed (pip install workbench[vllm])")
+            show(f"  {size:5s} sampling: vLLM: skipped, it is not installed (make vllm)")
     show("")
     for name, target in TARGETS.items():
         for key, result in found.items():

@@ -30,9 +30,10 @@ from transformers.utils.chat_template_utils import (
 from trl import GRPOConfig, GRPOTrainer
 
 from workbench import models, objective, recipes, sample, seeding, tasks
-from workbench.batch import Batch
+from workbench.batch import Batch, Stop
 from workbench.loop import lacks_memory
 from workbench.scale.settings import adapters, check_processes, new_adapters, usual
+from workbench.update import against_the_sampler
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -149,9 +150,10 @@ class RecipeTrainer(GRPOTrainer):
     """
 
     def __init__(
-        self, *, task: tasks.Task, recipe: recipes.Recipe, engine: str | sample.Engine | None, seed: int, **given: Any
-    ) -> None:
-        self.task, self.recipe, self.problem_seed = task, recipe, seed
+        self, *, task: tasks.Task, recipe: recipes.Recipe, engine: str | sample.Engine | None, seed: int,
+        correction: objective.Correction | None = None, **given: Any,
+    ) -> None:  # fmt: skip
+        self.task, self.recipe, self.problem_seed, self.correction = task, recipe, seed, correction
         super().__init__(rollout_func=_play, reward_funcs=success, **given)
         model = self.accelerator.unwrap_model(self.model)
         self.policy = models.LanguageModel(model, self.processing_class)
@@ -195,7 +197,14 @@ class RecipeTrainer(GRPOTrainer):
     @torch.no_grad()
     def _prepared(self, batch: Batch) -> objective.Prepared:
         """What `workbench.train` prepares: advantages and weights, before the first update, for the rollouts of all processes."""
-        needs, said = objective.needs(self.recipe), {}
+        needs = objective.needs(self.recipe)
+        said: dict[str, Tensor] = {}
+        if self.correction is not None or not getattr(self.engine, "exact", True):
+            now, played = self.policy.evaluate(batch, temperature=self.temperature).logp, batch.stop != Stop.ERROR
+            for name, number in against_the_sampler(self.correction, batch, now, played, said).items():
+                self._metrics["train"][name].append(number)
+            if self.correction is not None:
+                batch = batch.replace(logp_old=torch.where(batch.mask & played[:, None], now, batch.logp_old))
         if "entropy" in needs:
             said["entropy"] = self.policy.evaluate(batch, temperature=self.temperature).entropy
         if "answer" in needs:
@@ -303,7 +312,8 @@ def trainer(
     model: str | Path | models.LanguageModel, task: str | tasks.Task, recipe: str | recipes.Recipe = "grpo", *, steps: int,
     folder: str | Path, seed: int = 0, prompts: int = 16, lr: float = 3e-4, temperature: float = 1.0,
     max_grad_norm: float = 1.0, accumulate: int = 1, checkpoint_every: int = 50, lora: int | PeftConfig | None = None,
-    engine: str | sample.Engine | None = None, processes: int = 1, config: Mapping[str, Any] | None = None,
+    engine: str | sample.Engine | None = None, correction: objective.Correction | None = None, processes: int = 1,
+    config: Mapping[str, Any] | None = None,
 ) -> RecipeTrainer:  # fmt: skip
     """A trainer of TRL for a recipe and a task; call its `train()`, or, to go on where a run stopped, make the same trainer
     again and call `train(resume_from_checkpoint=True)`.
@@ -316,6 +326,8 @@ def trainer(
         checkpoint_every: batches of rollouts between two checkpoints in `folder`.
         engine: what samples, see `sample.engine_of`: None for the fastest of our own that can run the model. Of several processes
             each samples for itself, with vLLM inside it or a vLLM server of its own: one server serves one policy.
+        correction: of what an engine that is not exactly the policy sampled, as in `workbench.train`; how far it is from the
+            policy is logged in any case (`mismatch_mean` and so on).
         processes: how many were asked for (accelerate launch --num_processes): fewer in fact are refused, since accelerate runs
             one without a word where it cannot run more. Each takes its share of the prompts, with random numbers of its own.
         config: more of TRL's GRPOConfig, such as {"bf16": True, "report_to": ["tensorboard"]}.
@@ -359,8 +371,8 @@ def trainer(
         "prompt": [[{"role": "user", "content": problem.prompt}] for problem in asked], "problem": [int(n) for n in numbers],
     })  # fmt: skip
     made = RecipeTrainer(
-        task=task, recipe=recipe, engine=engine, seed=seed, model=policy.model, args=arguments, train_dataset=data,
-        processing_class=policy.tokenizer, peft_config=adapters(lora),
+        task=task, recipe=recipe, engine=engine, seed=seed, correction=correction, model=policy.model, args=arguments,
+        train_dataset=data, processing_class=policy.tokenizer, peft_config=adapters(lora),
     )  # fmt: skip
     check_processes(made, processes)
     return made
