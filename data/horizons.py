@@ -54,7 +54,7 @@ class Pupils:
     """Models of 0.1 million parameters, one a seed, taught to do a task and then spoilt.
 
     Attributes:
-        name: of the condition. task: what is trained later. easy: the same with fewer faults, or none, in its demonstrations.
+        name: of the condition. task: what is trained later. easy: what is taught first, with fewer faults or the same.
         lessons: steps of 32 demonstrations of `easy`, without mistakes. careless: steps on `task`; a share `slips` has a mistake.
     """
 

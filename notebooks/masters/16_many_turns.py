@@ -773,7 +773,7 @@ table("repair")
 #
 # Every square of the map is about malformed calls. Are there tasks in which credit by turns matters more: longer dialogues, tools that
 # mislead, mistakes that show late? We looked for some. The four conditions below, their measure and their eight seeds were written down
-# before any arm but GRPO had been tried on them (`python data/horizons.py`); in only one of them are malformed calls demonstrated.
+# before any arm but GRPO had been tried on them (`python data/horizons.py`); only one of them is about malformed calls.
 #
 # - *decoys*: three tables of keys (the task `lookup`), two or three hops. A key looked up in the wrong table gives a wrong key, which
 #   looks like any other: the mistake shows only at the end.
