@@ -216,7 +216,7 @@ def test_a_slow_server(policy, server):
 
 
 def test_a_server_that_was_started_otherwise(policy, server):
-    server.fail = [200, 200, 404]
+    server.fail = [200, 404]
     with pytest.raises(ValueError, match=r"started by sample.serve.policy., or with VLLM_SERVER_DEV_MODE=1"):
         sample.VLLMEngine(policy, server=server.address)
     with pytest.raises(ConnectionError, match="127.0.0.1:9 cannot be reached"):

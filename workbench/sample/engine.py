@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -96,6 +96,45 @@ class Engine(Protocol):
 # ---- shared by the engines ------------------------------------------------------------------------------------------
 
 
+def model_of(policy: Any) -> Any:
+    """The transformers model of a `LanguageModel`; a bare model, also one wrapped by PEFT, as it is."""
+    return getattr(policy, "model", policy) if hasattr(policy, "evaluate") else policy
+
+
+class Rows:
+    """The rows of a session, as plain ids: what a `Session` is, but for sampling.
+
+    Attributes:
+        rows: the ids of each. before: how many tokens the row had before it was started anew.
+    """
+
+    def __init__(self, prompts: Sequence[Sequence[int]], vocab_size: int, context: int | None) -> None:
+        self.vocab_size, self.context = vocab_size, context
+        self.rows = [list(prompt) for prompt in prompts]
+        self.before = [0] * len(prompts)
+
+    def ids(self, row: int) -> list[int]:
+        return list(self.rows[row])
+
+    def extend(self, row: int, ids: Sequence[int]) -> None:
+        check_ids(ids, self.vocab_size, f"what is appended to row {row}")
+        length = len(self.rows[row])
+        if self.context is not None and length + len(ids) > self.context:
+            raise ValueError(
+                f"row {row} has {length} tokens and cannot take {len(ids)} more: the model's context is {self.context}"
+            )
+        self.rows[row] += ids
+
+    def restart(self, row: int, ids: Sequence[int]) -> None:
+        check_prompts([ids], self.vocab_size, self.context)
+        self.before[row] += len(self.rows[row])
+        self.rows[row] = list(ids)
+
+    def room(self, row: int, max_tokens: int) -> int:
+        """How many tokens the row may sample: `max_tokens`, or what is left of the context."""
+        return max_tokens if self.context is None else min(max_tokens, self.context - len(self.rows[row]))
+
+
 def check_prompts(prompts: Sequence[Sequence[int]], vocab_size: int, context: int | None) -> None:
     """Refuse, in words, prompts that `Engine.start` cannot take."""
     if not len(prompts):
@@ -120,15 +159,6 @@ def check_ids(ids: Sequence[int], vocab_size: int, where: str) -> None:
         raise ValueError(
             f"{where} contains id {low if low < 0 else high}; the vocabulary has {vocab_size} ids, "
             f"0 to {vocab_size - 1}: was it encoded with another model's tokenizer?"
-        )
-
-
-def check_extension(ids: Sequence[int], row: int, length: int, vocab_size: int, context: int | None) -> None:
-    """Refuse, in words, what `Session.extend` cannot append to a row of `length` tokens."""
-    check_ids(ids, vocab_size, f"what is appended to row {row}")
-    if context is not None and length + len(ids) > context:
-        raise ValueError(
-            f"row {row} has {length} tokens and cannot take {len(ids)} more: the model's context is {context}"
         )
 
 

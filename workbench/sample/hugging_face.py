@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from workbench.sample.engine import Completion, Uniforms, check_extension, check_prompts, check_sampling, draw
+from workbench.sample.engine import Completion, Rows, Uniforms, check_prompts, check_sampling, draw, model_of
 
 
 class HuggingFaceEngine:
@@ -22,7 +22,7 @@ class HuggingFaceEngine:
     """
 
     def __init__(self, policy: Any) -> None:
-        self.model: Any = getattr(policy, "model", policy) if hasattr(policy, "evaluate") else policy
+        self.model: Any = model_of(policy)
         self.config: Any = self.model.config.get_text_config()
 
     exact = True
@@ -36,38 +36,23 @@ class HuggingFaceEngine:
         return HuggingFaceSession(self.model, self.config.vocab_size, self.context, prompts, seed)
 
 
-class HuggingFaceSession:
+class HuggingFaceSession(Rows):
     """Nothing but the ids is kept between calls."""
 
     def __init__(
         self, model: Any, vocab_size: int, context: int | None, prompts: Sequence[Sequence[int]], seed: int
     ) -> None:
-        self.model, self.vocab_size, self.context = model, vocab_size, context
-        self.rows = [list(prompt) for prompt in prompts]
-        self.before = [0] * len(prompts)  # how many tokens the row had before it was started anew
+        super().__init__(prompts, vocab_size, context)
+        self.model = model
         self.uniforms = Uniforms(seed, len(prompts))
         self.takes_positions = "position_ids" in inspect.signature(model.forward).parameters
-
-    def ids(self, row: int) -> list[int]:
-        return list(self.rows[row])
-
-    def extend(self, row: int, ids: Sequence[int]) -> None:
-        check_extension(ids, row, len(self.rows[row]), self.vocab_size, self.context)
-        self.rows[row] += ids
-
-    def restart(self, row: int, ids: Sequence[int]) -> None:
-        check_prompts([ids], self.vocab_size, self.context)
-        self.before[row] += len(self.rows[row])
-        self.rows[row] = list(ids)
 
     def sample(
         self, rows: Sequence[int], *, max_tokens: int, stop: Collection[int], temperature: float = 1.0,
         top_p: float = 1.0, top_k: int = 0,
     ) -> list[Completion]:  # fmt: skip
         check_sampling(rows, len(self.rows), self.vocab_size, max_tokens, stop, temperature, top_p, top_k)
-        room = dict.fromkeys(rows, max_tokens)
-        if self.context is not None:
-            room = {row: min(max_tokens, self.context - len(self.rows[row])) for row in rows}
+        room = {row: self.room(row, max_tokens) for row in rows}
         found: dict[int, tuple[list[int], list[float]]] = {row: ([], []) for row in rows}
         stopped = dict.fromkeys(rows, False)
         live = [row for row in rows if room[row]]

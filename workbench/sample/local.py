@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from workbench.models import fast
-from workbench.sample.engine import Completion, Uniforms, check_extension, check_prompts, check_sampling, draw
+from workbench.sample.engine import Completion, Rows, Uniforms, check_prompts, check_sampling, draw, model_of
 
 CHUNK = 16  # the cache grows by so many positions
 DEAD_SHARE = 1 / 8  # finished rows are moved out of the way when they are this share of the rows
@@ -31,7 +31,7 @@ class LocalEngine:
     """
 
     def __init__(self, policy: Any, *, dtype: str = "float32") -> None:
-        self.model: Any = getattr(policy, "model", policy) if hasattr(policy, "evaluate") else policy
+        self.model: Any = model_of(policy)
         if not fast.supports(self.model):
             raise ValueError(
                 f"the local engine runs plain float32 Qwen3 models on a CPU, not this {type(self.model).__name__}; "
@@ -54,20 +54,19 @@ class LocalEngine:
         return LocalSession(fast.snapshot(self.model, self.dtype), self.context, prompts, seed)
 
 
-class LocalSession:
+class LocalSession(Rows):
     """Rows live in slots of one cache; those being sampled are in the first n slots, so a step works on one block.
 
     Everything a row holds is in the cache except its last token: that one is fed when the next is wanted.
     """
 
     def __init__(self, w: fast.Weights, context: int, prompts: Sequence[Sequence[int]], seed: int) -> None:
-        self.w, self.context, self.vocab_size = w, context, len(w.embedding)
+        super().__init__(prompts, len(w.embedding), context)
+        self.w = w
         self.uniforms = Uniforms(seed, len(prompts))
         known: dict[tuple[int, ...], int] = {}
         self.prompt_of = [known.setdefault(tuple(prompt), len(known)) for prompt in prompts]
-        self.rows = [list(prompt) for prompt in prompts]
         self.cached = [len(prompt) for prompt in prompts]  # how many tokens of the row are in the cache
-        self.before = [0] * len(prompts)  # how many tokens the row had before it was started anew
         self.slot_of = list(range(len(prompts)))
         self.row_in = list(range(len(prompts)))
         with torch.inference_mode():
@@ -75,17 +74,9 @@ class LocalSession:
             self.first = self._feed_many([list(prompt) for prompt in known], [0] * len(known))  # [P,V]
             self.keys, self.values = self.keys[:, self.prompt_of], self.values[:, self.prompt_of]
 
-    def ids(self, row: int) -> list[int]:
-        return list(self.rows[row])
-
-    def extend(self, row: int, ids: Sequence[int]) -> None:
-        check_extension(ids, row, len(self.rows[row]), self.vocab_size, self.context)
-        self.rows[row] += ids
-
     def restart(self, row: int, ids: Sequence[int]) -> None:
-        check_prompts([ids], self.vocab_size, self.context)
-        self.before[row] += len(self.rows[row])
-        self.rows[row], self.cached[row] = list(ids), 0
+        super().restart(row, ids)
+        self.cached[row] = 0
 
     def sample(
         self, rows: Sequence[int], *, max_tokens: int, stop: Collection[int], temperature: float = 1.0,
@@ -93,7 +84,7 @@ class LocalSession:
     ) -> list[Completion]:  # fmt: skip
         check_sampling(rows, len(self.rows), self.vocab_size, max_tokens, stop, temperature, top_p, top_k)
         completions = {row: Completion([], [], False) for row in rows}
-        roomy = [row for row in rows if len(self.rows[row]) < self.context]
+        roomy = [row for row in rows if self.room(row, max_tokens)]
         if roomy:
             with torch.inference_mode():
                 self._sample(roomy, completions, max_tokens, stop, (temperature, top_p, top_k))
@@ -109,7 +100,7 @@ class LocalSession:
         self._to_front(rows)
         rows = self.row_in[: len(rows)]
         length = torch.tensor([len(self.rows[row]) for row in rows])  # [n]
-        limit = (self.context - length).clamp(max=max_tokens)  # [n]
+        limit = torch.tensor([self.room(row, max_tokens) for row in rows])  # [n]
         self._grow(int((length + limit).max()) - 1)
         logits = self._next_logits(rows)
         row_number, soonest = torch.tensor(rows), int(limit.min())

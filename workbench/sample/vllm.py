@@ -24,7 +24,8 @@ import torch
 from workbench import seeding
 from workbench.batch import Batch, Dialogue, Segment
 from workbench.models.language import evaluate_with_transformers
-from workbench.sample.engine import Completion, check_extension, check_prompts, check_sampling
+from workbench.sample.engine import Completion, Rows, check_prompts, check_sampling, model_of
+from workbench.sample.rollout import Mismatch
 from workbench.sample.vllm_server import Server
 from workbench.sample.vllm_start import TESTED, InProcess, Request, dtype_name, in_process
 from workbench.sample.weights import fingerprint, merged_weights
@@ -63,7 +64,7 @@ class VLLMEngine:
         tolerance: float | None = None, timeout: float = 600.0, settings: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         self.policy = policy
-        self.model: Any = getattr(policy, "model", policy) if hasattr(policy, "evaluate") else policy
+        self.model: Any = model_of(policy)
         config = self.model.config.get_text_config()
         self.vocab_size: int = config.vocab_size
         own = getattr(config, "max_position_embeddings", None)
@@ -99,7 +100,7 @@ class VLLMEngine:
     def update(self) -> None:
         """Make vLLM's weights the policy's. `start` calls this; it does nothing where they are known to be equal."""
         now = fingerprint(self.model)
-        if self._sent == now and self._backend.tag() == self.tag:
+        if self._sent == now and self.served() == self.tag:
             return
         self._sent, self.tag = None, uuid.uuid4().hex
         self._backend.load(merged_weights(self.model), self.tag)
@@ -136,46 +137,31 @@ class VLLMEngine:
                 own = evaluate_with_transformers(self.model, batch, PROBE_TEMPERATURE).logp
         finally:
             self.model.train(training)
-        gap = (own - batch.logp_old)[batch.mask].abs()
-        if not gap.mean().item() <= self.tolerance:  # nan fails too
+        gap = Mismatch.of((own - batch.logp_old)[batch.mask])
+        if not gap.mean <= self.tolerance:  # nan fails too
             raise RuntimeError(
                 "vLLM took the policy's weights and does not compute with them: log-probabilities differ by "
-                f"{gap.mean().item():.1e} on average, {gap.max().item():.1e} at most; allowed is {self.tolerance:.0e} average. "
+                f"{gap.mean:.1e} on average, {gap.largest:.1e} at most; allowed is {self.tolerance:.0e} average. "
                 f"Either an update does not reach every layer in this version of vLLM ({TESTED}.* was tested): use "
                 "engine='hugging_face'. Or vLLM computes in another precision than the policy: say which, VLLMEngine(dtype=...)"
             )
 
 
-class VLLMSession:
+class VLLMSession(Rows):
     """Nothing but the ids is kept between calls: vLLM finds earlier tokens in its own cache of prefixes."""
 
     def __init__(self, engine: VLLMEngine, prompts: Sequence[Sequence[int]], seed: int) -> None:
+        super().__init__(prompts, engine.vocab_size, engine.context)
         self.engine, self.seed, self.tag = engine, seed, engine.tag
-        self.rows = [list(prompt) for prompt in prompts]
-        self.before = [0] * len(prompts)  # how many tokens the row had before it was started anew
-
-    def ids(self, row: int) -> list[int]:
-        return list(self.rows[row])
-
-    def extend(self, row: int, ids: Sequence[int]) -> None:
-        check_extension(ids, row, len(self.rows[row]), self.engine.vocab_size, self.engine.context)
-        self.rows[row] += ids
-
-    def restart(self, row: int, ids: Sequence[int]) -> None:
-        check_prompts([ids], self.engine.vocab_size, self.engine.context)
-        self.before[row] += len(self.rows[row])
-        self.rows[row] = list(ids)
 
     def sample(
         self, rows: Sequence[int], *, max_tokens: int, stop: Collection[int], temperature: float = 1.0,
         top_p: float = 1.0, top_k: int = 0,
     ) -> list[Completion]:  # fmt: skip
-        check_sampling(rows, len(self.rows), self.engine.vocab_size, max_tokens, stop, temperature, top_p, top_k)
+        check_sampling(rows, len(self.rows), self.vocab_size, max_tokens, stop, temperature, top_p, top_k)
         if 0 < temperature < COLDEST:
             raise ValueError(f"vLLM samples at temperature 0 (greedy) or from {COLDEST} on, not at {temperature!r}")
-        room = dict.fromkeys(rows, max_tokens)
-        if self.engine.context is not None:
-            room = {row: min(max_tokens, self.engine.context - len(self.rows[row])) for row in rows}
+        room = {row: self.room(row, max_tokens) for row in rows}
         stops = sorted({int(i) for i in stop})
         settings = {"temperature": float(temperature), "top_p": float(top_p), "top_k": int(top_k), "stop_token_ids": stops}
         live = [row for row in rows if room[row]]

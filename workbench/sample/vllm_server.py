@@ -22,10 +22,12 @@ from typing import Any, cast
 import psutil
 from torch import Tensor
 
+from workbench.sample.engine import model_of
 from workbench.sample.vllm_start import Request, arguments, dtype_name, environment, need_vllm, shape
 from workbench.sample.vllm_worker import WeightUpdates
 
 RETRIES, PAUSE = 2, 1.0  # seconds before the first, twice as long before the second
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never by way of a proxy
 
 
 class Server:
@@ -37,9 +39,9 @@ class Server:
 
     def __init__(self, address: str, timeout: float) -> None:
         self.address, self.timeout = address.rstrip("/"), timeout
-        self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never by way of a proxy
-        self.context: int | None = self._ask("/v1/models", None)["data"][0].get("max_model_len")
-        self.name: str = self._ask("/v1/models", None)["data"][0]["id"]
+        model = self._ask("/v1/models", None)["data"][0]
+        self.name: str = model["id"]
+        self.context: int | None = model.get("max_model_len")
         self._call("prepare_sampler")
 
     def generate(self, requests: list[Request]) -> list[tuple[list[int], list[float]]]:
@@ -89,7 +91,7 @@ class Server:
             if attempt:
                 time.sleep(PAUSE * attempt)
             try:
-                with self.opener.open(request, timeout=self.timeout) as answer:
+                with DIRECT.open(request, timeout=self.timeout) as answer:
                     return json.loads(answer.read() or b"null")
             except urllib.error.HTTPError as error:
                 said = error.read().decode(errors="replace")[:500]
@@ -125,7 +127,7 @@ def serve(
         ImportError: vLLM is not installed. RuntimeError: it did not start; with the last lines it said.
     """
     need_vllm()
-    model = getattr(policy, "model", policy) if hasattr(policy, "evaluate") else policy
+    model = model_of(policy)
     own = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     with tempfile.TemporaryDirectory() as folder:
         shape(model).save_pretrained(folder)
@@ -159,13 +161,12 @@ def _free_port() -> int:
 
 
 def _await(address: str, process: subprocess.Popen[bytes], wait: float, last: Callable[[], str]) -> None:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     end = time.monotonic() + wait
     while time.monotonic() < end:
         if process.poll() is not None:
             raise RuntimeError(f"the vLLM server did not start; its last words: {last()}")
         try:
-            with opener.open(f"{address}/health", timeout=5):
+            with DIRECT.open(f"{address}/health", timeout=5):
                 return
         except OSError:
             time.sleep(0.2)

@@ -199,14 +199,17 @@ class RecipeTrainer(GRPOTrainer):
         """What `workbench.train` prepares: advantages and weights, before the first update, for the rollouts of all processes."""
         needs = objective.needs(self.recipe)
         said: dict[str, Tensor] = {}
-        if self.correction is not None or not getattr(self.engine, "exact", True):
-            now, played = self.policy.evaluate(batch, temperature=self.temperature).logp, batch.stop != Stop.ERROR
+        compared = self.correction is not None or not getattr(self.engine, "exact", True)
+        if compared or "entropy" in needs:
+            read = self.policy.evaluate(batch, temperature=self.temperature)
+        if "entropy" in needs:
+            said["entropy"] = read.entropy
+        if compared:
+            now, played = read.logp, batch.stop != Stop.ERROR
             for name, number in against_the_sampler(self.correction, batch, now, played, said).items():
                 self._metrics["train"][name].append(number)
             if self.correction is not None:
                 batch = batch.replace(logp_old=torch.where(batch.mask & played[:, None], now, batch.logp_old))
-        if "entropy" in needs:
-            said["entropy"] = self.policy.evaluate(batch, temperature=self.temperature).entropy
         if "answer" in needs:
             texts = [self._problem(number).answer for number in self.asked[:: self.recipe.rollout["size"]]]
             answers = [[*models.encode(self.policy.tokenizer, text), self.policy.eos] for text in texts]
