@@ -270,8 +270,8 @@ for name, tokenizer in (("a pad token of its own", careful), ("padded with the e
     print(f"{name:28}", "".join(words))
 
 # %% [markdown]
-# The helper took the ends of the turns for padding and left them out. Nothing fails; the loss even looks a little better. What
-# does a model learn that is never shown an end? Two untrained ones, sixty lessons each, with the end tokens and without.
+# The helper took the ends of the turns for padding and left them out. Nothing fails, and nothing warns you. What does a model
+# learn that is never shown an end? Two untrained ones, sixty lessons each, with the end tokens and without.
 
 # %%
 def taught(with_ends, steps=60):
@@ -533,7 +533,7 @@ for (name, batch), dash, color in zip(batches.items(), plots.DASHES, plots.COLOR
 ax.axvline(np.log(1.2), color="#777777", linewidth=1, linestyle=":")
 ax.text(np.log(1.2), 0.03, "GRPO's clip ", fontsize=9, ha="right")
 ax.set(xscale="log", xlabel="distance of two log-probabilities of one token (nats)", ylabel="share of tokens below")
-ax.legend(loc="upper left", bbox_to_anchor=(0.37, 0.93))
+ax.legend(loc="upper left", bbox_to_anchor=(0.36, 0.93), fontsize=9)
 ax.set_title("How far engine and trainer are apart")
 plots.show(fig, "Cumulative shares. " + "; ".join(told), "In float32 all engines agree to rounding; in bfloat16 none does. " + "; ".join(told) + ".")
 
@@ -546,11 +546,12 @@ plots.show(fig, "Cumulative shares. " + "; ".join(told), "In float32 all engines
 #
 # ### The surprise: it depends on the method, not on the engine
 #
-# Look again at the dotted line. GRPO ignores a token once its ratio has left the range from 0.8 to 1.2, and hardly any token's
-# disagreement comes near that. But GSPO compares whole answers, by the mean of the log-ratios of their tokens, and its clip is
-# over *five hundred times* narrower, from 0.9997 to 1.0004. Take a batch before any update, when every ratio should be 1, and
-# count how many tokens each method throws away because of the engine alone. To see the whole range, sample from copies of the
-# pupil whose weights are rounded to so many binary digits (bfloat16 keeps 7 after the point, float32 23).
+# Look again at the dotted line. GRPO ignores a token once its ratio has left the range from 0.8 to 1.2 in the direction of its
+# advantage, and hardly any token's disagreement comes near that. But GSPO compares whole answers, by the mean of the log-ratios
+# of their tokens, and its clip is over *five hundred times* narrower, from 0.9997 to 1.0004. Take a batch before any update,
+# when every ratio should be 1, and count how many tokens each method throws away because of the engine alone. To see the whole
+# range, sample from copies of the pupil whose weights are rounded to so many binary digits (bfloat16 keeps 7 after the point,
+# float32 23).
 
 # %%
 def rounded(policy, bits):

@@ -30,10 +30,11 @@ expect(
         "the adapter is scaled by alpha alone; LoRA scales it by alpha / r, r being the number of rows of `down`":
             lambda x, w, a, b, alpha: x @ w.T + alpha * (x @ a.T @ b.T),
         "the adapter is not scaled: it counts alpha / r times": lambda x, w, a, b, alpha: x @ w.T + x @ a.T @ b.T,
-        "you divide by the width of the input, not by the rank: r is the number of rows of `down`":
+        "you divide by a width of the layer, not by the rank: r is the number of rows of `down`":
             lambda x, w, a, b, alpha: x @ w.T + alpha / a.shape[1] * (x @ a.T @ b.T),
         "the frozen layer is missing: the adapter is *added* to what the layer says":
             lambda x, w, a, b, alpha: alpha / len(a) * (x @ a.T @ b.T),
+        "the adapter is missing: this is the frozen layer alone": lambda x, w, a, b, alpha: x @ w.T,
         "you scaled the frozen layer as well": lambda x, w, a, b, alpha: alpha / len(a) * (x @ w.T + x @ a.T @ b.T),
         "the layer is used the wrong way round: `weight` has a row for each *output*, so it is x @ weight.T":
             lambda x, w, a, b, alpha: x @ w + alpha / len(a) * (x @ a.T @ b.T),
@@ -60,8 +61,7 @@ def _on_the_right(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tens
     return ids, torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
 
 
-def _by_id(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
-    ids, _ = _padded(rows, pad)
+def _by_id_in(ids: Tensor, pad: int) -> tuple[Tensor, Tensor]:
     return ids, (ids != pad).long()
 
 
@@ -80,8 +80,11 @@ expect(
     inputs=_dialogues,
     mistakes={
         "you look for padding by its id; here the same id ends every turn, and those ends are hidden from the model":
-            _by_id,
+            lambda rows, pad: _by_id_in(_padded(rows, pad)[0], pad),
         "padding is on the right; to be continued, all rows must *end* at the same place": _on_the_right,
+        "padding is on the right, and you look for it by its id": lambda rows, pad: _by_id_in(_on_the_right(rows, pad)[0], pad),
+        "fill up with the id that is given as `pad`": lambda rows, pad: (_padded(rows, PAD)[0], _padded(rows, pad)[1]),
+        "the ids come first, then the mask": lambda rows, pad: _padded(rows, pad)[::-1],
         "the mask is turned round: 1 where there is a token, 0 on padding":
             lambda rows, pad: (_padded(rows, pad)[0], 1 - _padded(rows, pad)[1]),
         "the mask counts everything: padding has to be 0": lambda rows, pad: (
@@ -101,16 +104,24 @@ def _keeps_history(render: Render, messages: Sequence[str]) -> bool:
     return all(whole.startswith(render(messages[:k])) for k in range(1, len(messages)))
 
 
-# Templates as functions of the list of messages. Each of the bad ones rewrites in a way that some careless test lets through.
+def _told(messages: Sequence[str]) -> str:
+    return "".join(f"<{text}>" for text in messages)
+
+
+# Templates as functions of the list of messages, which may be empty. Each of the bad ones rewrites in a way that some careless
+# test lets through.
 TEMPLATES: dict[str, Render] = {
-    "plain": lambda m: "".join(f"<{text}>" for text in m),
+    "plain": _told,
     "tagged": lambda m: "".join(f"[{'UA'[i % 2]}]{text};" for i, text in enumerate(m)),
-    "counts": lambda m: f"({len(m)})" + "".join(f"<{text}>" for text in m),
-    "shouts the last": lambda m: "".join(f"<{text}>" for text in m[:-1]) + f"<{m[-1].upper()}>",
-    "drops old thoughts": lambda m: "".join(f"<{text}>" for text in m[:-1]).replace("hm ", "") + f"<{m[-1]}>",
+    "counts": lambda m: f"({len(m)})" + _told(m),
+    "shouts the last": lambda m: _told(m[:-1]) + _told(m[-1:]).upper(),
+    "drops old thoughts": lambda m: _told(m[:-1]).replace("hm ", "") + _told(m[-1:]),
     "in a frame": lambda m: "<" + ",".join(m) + ">",
-    "greets once": lambda m: ("" if len(m) > 2 else "hello ") + "".join(f"<{text}>" for text in m),
-    "titled": lambda m: ("long: " if len(m) > 2 else "") + "".join(f"<{text}>" for text in m),
+    "greets once": lambda m: ("" if len(m) > 2 else "hello ") + _told(m),
+    "titled": lambda m: ("long: " if len(m) > 2 else "") + _told(m),
+    "asks the user": lambda m: _told(m) + "?" * (len(m) % 2),
+    "warns before the fifth": lambda m: _told(m) + "!" * (len(m) == 4),
+    "forgets all but two": lambda m: _told(m[-2:]),
 }
 
 
@@ -128,6 +139,12 @@ expect(
     mistakes={
         "you look at the last message only; a template may rewrite early and then leave it alone: try every k":
             lambda render, m: render(m).startswith(render(m[:-1])),
+        "you leave out the last k: the text before the last message counts, too": lambda render, m: all(
+            render(m).startswith(render(m[:k])) for k in range(1, len(m) - 1)
+        ),
+        "you look after the model's turns only; k is any number of messages": lambda render, m: all(
+            render(m).startswith(render(m[:k])) for k in range(2, len(m), 2)
+        ),
         "you look at the first message only: try every k": lambda render, m: render(m).startswith(render(m[:1])),
         "the part must be the *beginning* of the whole, not just occur in it: use startswith":
             lambda render, m: all(render(m[:k]) in render(m) for k in range(1, len(m))),
@@ -161,6 +178,7 @@ expect(
     mistakes={
         "the ratio is upside down: the *trainer's* probability over that of the engine that sampled":
             lambda p, q, c: (q - p).exp().clamp(max=c),
+        "the cap is the *largest* weight; you made it the smallest": lambda p, q, c: (p - q).exp().clamp(min=c),
         "you did not cap it: one token that the sampler thought impossible can then drown all the others":
             lambda p, q, c: (p - q).exp(),
         "the difference of logs is capped, not the ratio: exp first": lambda p, q, c: (p - q).clamp(max=c).exp(),
@@ -175,11 +193,15 @@ expect(
 )  # fmt: skip
 
 
-def _continuous(lengths: Sequence[int], slots: int) -> int:
+def _slots(lengths: Sequence[int], slots: int) -> list[int]:
     free = [0] * slots
     for length in lengths:
-        heapq.heappush(free, heapq.heappop(free) + int(length))
-    return max(free)
+        heapq.heapreplace(free, free[0] + int(length))
+    return free
+
+
+def _continuous(lengths: Sequence[int], slots: int) -> int:
+    return max(_slots(lengths, slots))
 
 
 def _static(lengths: Sequence[int], slots: int) -> int:
@@ -204,10 +226,15 @@ expect(
         "the requests were dealt out beforehand, one to each slot in turn; the next one goes to the slot that is free *first*":
             _dealt,
         "that is the work divided by the slots, as if a request could be cut up": lambda n, s: -(-sum(n) // s),
+        "the work divided by the slots is no more than a lower bound: a request cannot be cut up": lambda n, s: sum(n) / s,
+        "the work divided by the slots, rounded down, is too little: a request cannot be cut up": lambda n, s: sum(n) // s,
+        "that is when the first slot has nothing left to do; wait for the last": lambda n, s: min(_slots(n, s)),
         "that is one slot's time: there are `slots` of them, side by side": lambda n, s: sum(n),
         "the longest request alone; it is a lower bound": lambda n, s: max(n),
         "you sorted the requests first; they are served in the order in which they come":
             lambda n, s: _continuous(sorted(n, reverse=True), s),
+        "you sorted the requests, the shortest first; they are served in the order in which they come":
+            lambda n, s: _continuous(sorted(n), s),
     },
     praise="correct: a slot that is free takes the next in line",
 )  # fmt: skip

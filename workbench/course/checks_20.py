@@ -32,6 +32,7 @@ expect(
         "a frozen weight has no gradient and no averages: 2 bytes in bfloat16, and that is all":
             lambda n, a: 16 * (n + a),
         "the frozen weights are kept in bfloat16: 2 bytes each, not 4": lambda n, a: 4 * n + 16 * a if a else 16 * n,
+        "`adapters` is 0 where all weights are trained: then each of them takes 16 bytes": lambda n, a: 2 * n + 16 * a,
         "with adapters the frozen model is still there, 2 bytes for each of its weights":
             lambda n, a: 16 * a if a else 16 * n,
         "the adapters are trained in float32: 16 bytes for each of their numbers":
@@ -50,7 +51,7 @@ def _cache_bytes(shape: Mapping[str, int], tokens: int, dialogues: int) -> int:
 def _shapes(rng: np.random.Generator) -> tuple:
     kv = int(rng.choice([2, 4, 8]))
     heads, dim = kv * int(rng.choice([2, 4])), int(rng.choice([64, 128]))
-    shape = {"layers": int(rng.integers(12, 40)), "heads": heads, "kv_heads": kv, "head_dim": dim, "width": heads * dim // 2}
+    shape = {"layers": int(rng.integers(12, 40)), "heads": heads, "kv_heads": kv, "head_dim": dim, "width": heads * dim * 5 // 8}
     return shape, int(rng.integers(500, 4000)), int(rng.integers(8, 64))
 
 
@@ -91,6 +92,8 @@ expect(
     inputs=_run,
     mistakes={
         "the prompt is read as well, when sampling and when training": lambda n, p, s, d: 8 * n * s * d,
+        "the prompt is read when training as well, though it is not trained on": lambda n, p, s, d: (8 * s + 2 * p) * n * d,
+        "the prompt is read when sampling as well, before the first token is drawn": lambda n, p, s, d: (8 * s + 6 * p) * n * d,
         "that is 6 a weight and token; sampling goes forward once (2), training forward and backward (2 + 4)":
             lambda n, p, s, d: 6 * n * (p + s) * d,
         "that is 4 a weight and token: a multiplication and an addition are *two* operations, and the way back costs twice the "
